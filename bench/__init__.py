@@ -1,0 +1,1 @@
+"""How much server CPU a message costs on boltws and on its peers: `python -m bench`."""

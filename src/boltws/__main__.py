@@ -1,0 +1,5 @@
+"""``python -m boltws`` is the command ``boltws``."""
+
+from .cli import main
+
+main()

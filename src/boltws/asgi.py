@@ -1,0 +1,333 @@
+"""Bolt as an ASGI app: lifespan, HTTP beside it, and the handshake of a WebSocket.
+
+Sources: the ASGI specification (https://asgi.readthedocs.io), its WebSocket message format and
+its WebSocket Denial Response extension.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+from .asgi_client import AsgiClient
+from .client import Client
+from .endpoint import Endpoint
+from .errors import BoltError
+from .event import ConnectEvent, Refusal, check_headers, reset_current, set_current
+from .origin import Peer
+from .pipeline import is_awaitable
+from .request import Address, pack, raw_path
+from .runtime import Runtime
+
+logger = logging.getLogger("boltws")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+EXTENSION = "boltws.attach"
+
+
+class Attachment(Protocol):
+    """What our own server puts in ``scope["extensions"]["boltws.attach"]``."""
+
+    loopback: bool
+    """Whether the server is bound to loopback."""
+
+    def client(self, runtime: Runtime, endpoint: Endpoint) -> Client:
+        """A client of the endpoint, not on the wire yet."""
+
+    def attach(self, client: Client, event: ConnectEvent) -> None:
+        """Hand the connection over to `client`; the handshake has been answered."""
+
+
+async def serve(
+    runtime: Runtime, http: App | None, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """One ASGI call."""
+    kind = scope["type"]
+    if kind == "lifespan":
+        await _lifespan(runtime, http, scope, receive, send)
+        return
+    if kind not in ("http", "websocket"):
+        raise BoltError(f"an ASGI server sent a scope of unknown type {kind!r}")
+    runtime.start()  # done already, but in a mount, where no lifespan reaches
+    found = runtime.router.match(_path(scope))
+    if kind == "websocket" and found is not None:
+        endpoint, params = found
+        await Handshake(runtime, endpoint, params, scope, receive, send).run()
+    elif http is not None and not (kind == "http" and found is not None):
+        await http(scope, receive, send)
+    elif kind == "websocket":
+        await receive()
+        await refuse(scope, send, Refusal(404, "no such endpoint", ()))
+    elif found is not None:
+        await _answer(send, 426, "this is a WebSocket endpoint", [(b"upgrade", b"websocket")])
+    else:
+        await _answer(send, 404, "Not Found", [])
+
+
+def _path(scope: Scope) -> str:
+    """The path below the mount, percent-encoded."""
+    raw = raw_path(scope)
+    root = scope.get("root_path", "").rstrip("/")
+    if not root or not scope["path"].startswith(root):
+        return raw
+    end = 0
+    while end >= 0:
+        end = raw.find("/", end + 1)
+        if unquote(raw[:end] if end > 0 else raw) == root:
+            return raw[end:] if end > 0 else "/"
+    return raw
+
+
+async def _answer(
+    send: Send, status: int, text: str, headers: list[tuple[bytes, bytes]], kind: str = "http"
+) -> None:
+    """One plain-text answer, to a request or (`kind`) to a handshake."""
+    body = text.encode()
+    head = [(b"content-type", b"text/plain; charset=utf-8")]
+    head.append((b"content-length", str(len(body)).encode()))
+    await send({"type": f"{kind}.response.start", "status": status, "headers": [*head, *headers]})
+    await send({"type": f"{kind}.response.body", "body": body})
+
+
+async def refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
+    """Refuse a handshake with a status; servers that cannot send one answer 403."""
+    if "websocket.http.response" in (scope.get("extensions") or ()):
+        await _answer(send, refusal.status, refusal.reason, refusal.headers, "websocket.http")
+    else:
+        await send({"type": "websocket.close", "code": 1008, "reason": ""})
+
+
+class Handshake:
+    """One WebSocket handshake, from the request to the client on the wire."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        endpoint: Endpoint,
+        params: dict[str, str],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        self.runtime = runtime
+        self.endpoint = endpoint
+        self.params = params
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        extensions = scope.get("extensions") or {}
+        self.wire: Attachment | None = extensions.get(EXTENSION)
+        if self.wire is not None:
+            runtime.own_server = True
+            if not runtime.options.attach:
+                self.wire = None
+
+    async def run(self) -> None:
+        """Answer the handshake; on other servers than ours, then serve the client to its end."""
+        runtime = self.runtime
+        runtime.warn_if_not_enforced()
+        task = asyncio.current_task()
+        assert task is not None
+        runtime.handshakes.add(task)
+        try:
+            accepted = await self._answer()
+        finally:
+            runtime.handshakes.discard(task)
+        if accepted is None:
+            return
+        client, event = accepted
+        if self.wire is not None:
+            self.wire.attach(client, event)
+        else:
+            assert isinstance(client, AsgiClient)
+            await client.run(event, self.receive)
+
+    async def _answer(self) -> tuple[Client, ConnectEvent] | None:
+        """Accept or refuse; the refused is counted by its cause. None where it was refused."""
+        message = await self.receive()
+        if message["type"] != "websocket.connect":
+            self._count("gone")
+            return None
+        peer = Peer(
+            self.scope,
+            self.runtime.options.trusted_proxies,
+            self.wire.loopback if self.wire is not None else None,
+        )
+        if refusal := self._unwelcome(peer):
+            await refuse(self.scope, self.send, refusal)
+            return None
+        event = self._event(peer.address)
+        try:
+            refusal = await self._befores(event)
+            headers = check_headers(event.response_headers)
+        except BaseException as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                self._count("shutdown" if self.runtime.hub.cutting else "gone")
+                raise
+            refusal = self._failed(event, error)
+        if refusal is None and not self.runtime.accepting:
+            self._count("shutdown")
+            refusal = _BUSY
+        if refusal is not None:
+            await refuse(self.scope, self.send, refusal)
+            return None
+        request = event.request
+        try:
+            await self.send(
+                {
+                    "type": "websocket.accept",
+                    "subprotocol": request.subprotocol,
+                    "headers": headers,
+                }
+            )
+        except OSError:  # the peer left meanwhile (ASGI, "Disconnected client - send exception")
+            self._count("gone")
+            return None
+        except BaseException:
+            self._count("error")
+            raise
+        return event.client, event
+
+    def _unwelcome(self, peer: Peer) -> Refusal | None:
+        """The refusal of a handshake that does not even get to the befores."""
+        runtime = self.runtime
+        options = runtime.options
+        if not runtime.accepting:
+            self._count("shutdown")
+            return _BUSY
+        crowd = len(runtime.hub.clients) + len(runtime.handshakes)
+        host = peer.address.host if peer.address else ""
+        per_address = options.max_connections_per_address
+        if crowd > runtime.max_connections or (
+            per_address is not None
+            and runtime.hub.addresses is not None
+            and runtime.hub.addresses[host] >= per_address
+        ):
+            self._count("limit")
+            return _BUSY
+        if why := peer.refusal(self.endpoint.options):
+            cause, line = why
+            self._count(cause)
+            logger.warning("refused a handshake for %s: %s", self.endpoint.path, line)
+            return Refusal(403, f"{cause} not allowed", ())
+        return None
+
+    def _event(self, address: Address | None) -> ConnectEvent:
+        endpoint = self.endpoint
+        if self.wire is not None:
+            client = self.wire.client(self.runtime, endpoint)
+        else:
+            client = AsgiClient(self.runtime.hub, endpoint.channel, self.send)
+        client.request = pack(self.scope, address, self._subprotocol())
+        if self.params:
+            client.params = self.params
+        return ConnectEvent(client)
+
+    def _subprotocol(self) -> str | None:
+        """The first of ours that the peer offered."""
+        offered = self.scope.get("subprotocols") or ()
+        return next((name for name in self.endpoint.options.subprotocols if name in offered), None)
+
+    async def _befores(self, event: ConnectEvent) -> Refusal | None:
+        token = set_current(event)
+        try:
+            result = self.endpoint.before_connect(event)
+            if result is not None and is_awaitable(result):
+                timeout = self.endpoint.options.handler_timeout
+                async with asyncio.timeout(timeout):
+                    await result
+        finally:
+            reset_current(token)
+        if event.aborted is not None:
+            self._count("abort")
+        return event.aborted
+
+    def _failed(self, event: ConnectEvent, error: BaseException) -> Refusal:
+        """A before raised: fail closed, and tell the peer nothing."""
+        self._count("error")
+        event.client.channel.report(event, error)
+        return Refusal(500, "internal server error", ())
+
+    def _count(self, cause: str) -> None:
+        self.runtime.hub.ledger.refused[cause] += 1
+
+
+_BUSY = Refusal(503, "service unavailable", [("retry-after", "1")])
+
+
+async def _lifespan(
+    runtime: Runtime, http: App | None, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Start and stop with the server, and with the app beside us."""
+    await receive()
+    try:
+        runtime.start(by_lifespan=True)
+    except BoltError as error:
+        await send({"type": "lifespan.startup.failed", "message": f"boltws: {error}"})
+        return
+    runtime.warn_if_not_enforced()
+    inner = InnerLifespan(http, scope) if http is not None else None
+    failure = await inner.start() if inner is not None else None
+    if failure is not None:
+        runtime.stop()
+        await send({"type": "lifespan.startup.failed", "message": failure})
+        return
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await runtime.drain()
+    runtime.stop()
+    failure = await inner.stop() if inner is not None else None
+    if failure is None:
+        await send({"type": "lifespan.shutdown.complete"})
+    else:
+        await send({"type": "lifespan.shutdown.failed", "message": failure})
+
+
+class InnerLifespan:
+    """The lifespan of the app beside Bolt, which need not have one."""
+
+    def __init__(self, app: App, scope: Scope) -> None:
+        self._events: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+        self._answers: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+        self._app = app
+        self._scope = scope
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> str | None:
+        """Start it. None when it runs or has no lifespan, else what its failure says."""
+        self._task = asyncio.create_task(self._run())
+        return await self._tell("startup")
+
+    async def stop(self) -> str | None:
+        """Stop it. None when all is well, else what its failure says."""
+        return await self._tell("shutdown")
+
+    async def _run(self) -> None:
+        # Without an answer to startup an exception means "no lifespan here" (ASGI, Lifespan).
+        await self._app(self._scope, self._events.get, self._answers.put)
+
+    async def _tell(self, phase: str) -> str | None:
+        assert self._task is not None
+        if self._task.done():
+            return None
+        await self._events.put({"type": f"lifespan.{phase}"})
+        answer = asyncio.ensure_future(self._answers.get())
+        await asyncio.wait([answer, self._task], return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            answer.cancel()
+            error = None if self._task.cancelled() else self._task.exception()
+            if error is not None and phase == "shutdown":
+                logger.error("the http app's lifespan raised", exc_info=error)
+            return None
+        message = answer.result()
+        if message["type"].endswith(".failed"):
+            return str(message.get("message") or f"the http app's {phase} failed")
+        return None

@@ -1,0 +1,147 @@
+"""A client over ASGI's ``receive`` and ``send``: on any server that is not our own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from typing import Any
+
+from .channel import TURN, Channel
+from .client import CLOSED, OPEN, Client, Write
+from .errors import LOST, NO_CODE, TOO_BIG, Close
+from .event import Event
+from .frames import decode
+from .hub import Hub
+
+Message = MutableMapping[str, Any]
+
+
+class AsgiClient(Client):
+    """Takes messages where the wire takes frames: what the hub encoded is decoded again."""
+
+    __slots__ = (
+        "_aborted",
+        "_finished",
+        "_readable",
+        "_send",
+        "_sender",
+        "_unsent",
+        "_unsent_bytes",
+    )
+
+    def __init__(
+        self, hub: Hub, channel: Channel, send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        super().__init__(hub, channel)
+        self._send = send
+        self._readable = asyncio.Event()
+        self._readable.set()
+        self._unsent: deque[tuple[Message, int]] = deque()
+        self._unsent_bytes = 0
+        self._sender: asyncio.Task[None] | None = None
+        self._aborted = asyncio.Event()
+        self._finished = asyncio.Event()
+
+    # What the hub asks of a wire.
+
+    def writer(self) -> Write:
+        return self._write
+
+    def unsent(self) -> int:
+        return self._unsent_bytes
+
+    def send_close(self, close: Close) -> None:
+        code = 1000 if close.code == NO_CODE else close.code
+        self._push({"type": "websocket.close", "code": code, "reason": close.reason}, 0)
+        self._readable.set()  # the peer's answer must be heard
+
+    def abort(self) -> None:
+        self._aborted.set()
+
+    def finished(self) -> None:
+        self._finished.set()
+
+    def pause_reading(self) -> None:
+        self._readable.clear()
+
+    def resume_reading(self) -> None:
+        self._readable.set()
+
+    # Out: a queue of our own, as ASGI's `send` must be awaited.
+
+    def _write(self, frame: bytes) -> None:
+        message = decode(frame)
+        kind = "text" if isinstance(message, str) else "bytes"
+        self._push({"type": "websocket.send", kind: message}, len(frame))
+        if self._unsent_bytes > self.channel.options.send_buffer_limit:
+            self.pause_writing()
+
+    def _push(self, message: Message, size: int) -> None:
+        self._unsent.append((message, size))
+        self._unsent_bytes += size
+        if self._sender is None:
+            assert self.hub.loop is not None
+            self._sender = self.hub.loop.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        limit = self.channel.options.send_buffer_limit
+        try:
+            while self._unsent:
+                message, size = self._unsent.popleft()
+                await self._send(message)
+                self._unsent_bytes -= size
+                if self.slow and self._unsent_bytes < limit // 4:
+                    self.resume_writing()
+        except Exception:  # servers differ in what they raise for a peer that is gone
+            self._unsent.clear()
+        finally:
+            self._sender = None
+
+    # In.
+
+    async def run(self, event: Event, receive: Callable[[], Awaitable[Message]]) -> None:
+        """Serve the client from its `connect` until its `disconnect` has been handled."""
+        reader = asyncio.ensure_future(self._read(receive))
+        aborted = asyncio.ensure_future(self._aborted.wait())
+        try:
+            self.hub.add(self)
+            self.channel.connected(self, event)
+            await asyncio.wait([reader, aborted], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            lost = Close(LOST)
+            if reader.done() and not reader.cancelled() and reader.exception() is None:
+                lost = reader.result()
+            reader.cancel()
+            aborted.cancel()
+            self.end(lost)
+            self.state = CLOSED
+            self.hub.closing.discard(self)
+        await self._finished.wait()  # so that the server waits for it when it stops
+        if self._sender is not None:
+            self._sender.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._sender
+
+    async def _read(self, receive: Callable[[], Awaitable[Message]]) -> Close:
+        ledger = self.hub.ledger
+        limit = self.channel.options.max_message_size
+        count = 0
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                return Close(message.get("code") or NO_CODE, message.get("reason") or "")
+            data = message.get("bytes")
+            if data is None:
+                data = message.get("text") or ""
+            size = len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())
+            ledger.bytes_in += size
+            if size > limit and self.state == OPEN:
+                self.close(TOO_BIG)
+                continue
+            self.channel.put(self, data)
+            if self.held and self.state == OPEN:
+                await self._readable.wait()
+            if (count := count + 1) % TURN == 0:
+                await asyncio.sleep(0)  # `receive` need not suspend

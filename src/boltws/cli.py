@@ -1,0 +1,146 @@
+"""The command ``boltws``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from .app import Bolt
+from .errors import ConfigurationError, StartError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command. Raises ``SystemExit``: 0 after a stop, 1 with one line when it cannot
+    start, 2 for arguments that are wrong."""
+    settings = vars(_parser().parse_args(arguments))
+    target, http, reload = (settings.pop(name) for name in ("target", "http", "reload"))
+    settings.pop("command")
+    sys.path.insert(0, os.getcwd())
+    try:
+        if reload:
+            _run_reloading(target, http, settings)
+        else:
+            _run(target, http, settings)
+    except (ConfigurationError, StartError) as error:
+        raise SystemExit(f"boltws: {error}") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    from . import __version__
+
+    parser = argparse.ArgumentParser(prog="boltws", description="Real-time WebSocket server.")
+    parser.add_argument("--version", action="version", version=f"boltws {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="serve a Bolt, or an ASGI app that mounts one")
+    run.add_argument("target", metavar="module:app", help="what to serve")
+    run.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
+    run.add_argument("--port", type=int, default=3000, help="0 takes a free one; default: 3000")
+    run.add_argument("--uds", metavar="PATH", help="listen on a Unix socket instead")
+    run.add_argument("--ssl-certfile", metavar="FILE", help="PEM certificate, to serve wss")
+    run.add_argument("--ssl-keyfile", metavar="FILE", help="PEM key of the certificate")
+    run.add_argument("--log-level", default="info", help="critical … trace; default: info")
+    run.add_argument(
+        "--no-access-log", dest="access_log", action="store_false", help="log no requests"
+    )
+    run.add_argument("--reload", action="store_true", help="start anew when a file changes")
+    run.add_argument(
+        "--http", metavar="module:app", help="an ASGI app for all that is no endpoint of the Bolt"
+    )
+    return parser
+
+
+def load(target: str) -> Any:
+    """The object that ``module:attribute`` names. Raises :class:`StartError` where it does not."""
+    module_name, _, path = target.partition(":")
+    if not module_name or not path:
+        raise StartError(f"{target!r} must be module:attribute, as in chat:bolt")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise  # it is there, and imports something that is not
+        hint = f"; did you mean {module_name[:-3]!r}?" if module_name.endswith(".py") else ""
+        raise StartError(
+            f"there is no module {module_name!r} here or on the Python path{hint}"
+        ) from None
+    try:
+        for part in path.split("."):
+            found = getattr(found, part)
+    except AttributeError:
+        bolts = [name for name, value in vars(found).items() if isinstance(value, Bolt)]
+        hint = f"; its Bolt is {module_name}:{bolts[0]}" if bolts else ""
+        raise StartError(f"module {module_name!r} has no attribute {path!r}{hint}") from None
+    if not _is_asgi_app(found):
+        raise StartError(f"{target!r} is {type(found).__name__}, not a Bolt or an ASGI app")
+    return found
+
+
+def _is_asgi_app(found: Any) -> bool:
+    if not callable(found) or inspect.isclass(found):
+        return False
+    try:
+        inspect.signature(found).bind({}, None, None)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _load_app(target: str, http: str | None) -> Any:
+    app = load(target)
+    if http is not None:
+        if not isinstance(app, Bolt):
+            raise StartError(f"--http goes with a Bolt, and {target!r} is {type(app).__name__}")
+        app.http = load(http)
+    if isinstance(app, Bolt):
+        app._runtime.seal()  # a mistake is told before anything is opened
+    return app
+
+
+def _run(target: str, http: str | None, settings: dict[str, Any]) -> None:
+    from .server.run import serve
+
+    serve(_load_app(target, http), **settings)
+
+
+def _run_reloading(target: str, http: str | None, settings: dict[str, Any]) -> None:
+    """Watch the files in a parent process; serve in a child, on a socket of the parent's."""
+    import uvicorn
+    from uvicorn.supervisors import ChangeReload
+
+    from .server.run import bind, build_server, raise_descriptor_limit
+
+    raise_descriptor_limit()
+    build_server(_nothing, **settings)  # what is wrong with the settings is told here, once
+    config = uvicorn.Config(
+        target,
+        host=settings["host"],
+        port=settings["port"],
+        uds=settings["uds"],
+        log_level=settings["log_level"],
+        reload=True,
+    )
+    sockets = bind(config)
+    for sock in sockets:
+        sock.set_inheritable(True)
+    ChangeReload(config, target=partial(_child, target, http, settings), sockets=sockets).run()
+
+
+def _child(target: str, http: str | None, settings: dict[str, Any], sockets: Any) -> None:
+    from .server.run import build_server
+
+    sys.path.insert(0, os.getcwd())
+    try:
+        app = _load_app(target, http)
+        build_server(app, **settings).run(sockets=sockets)
+    except (ConfigurationError, StartError) as error:
+        raise SystemExit(f"boltws: {error}") from None
+
+
+async def _nothing(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("stands for an app where settings are checked")

@@ -1,0 +1,130 @@
+"""Who may connect: a browser's ``Origin``, the ``Host`` it came to, the proxies that are believed.
+
+A browser sends cookies with any page's WebSocket handshake and tells whose page it was in
+``Origin`` (RFC 6455, section 10.2), so an origin that is not checked lets any site act for the
+user. ``Host`` is checked on loopback because a page can point its own name at 127.0.0.1 (DNS
+rebinding) and then has the same origin.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from .options import Network, Options
+from .request import Address
+
+_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+
+
+class Peer:
+    """Where a handshake came from, and where it believes it went."""
+
+    __slots__ = ("address", "host", "loopback", "origin", "proxied", "scheme")
+
+    def __init__(
+        self, scope: Mapping[str, Any], proxies: tuple[Network, ...], loopback: bool | None
+    ) -> None:
+        headers: dict[bytes, bytes] = {}
+        forwarded: list[str] = []
+        for name, value in scope["headers"]:
+            headers.setdefault(name, value)
+            if name == b"x-forwarded-for":
+                forwarded += value.decode("latin-1").split(",")
+        client = scope.get("client")
+        self.address = Address(client[0], client[1] or 0) if client else None
+        self.scheme: str = scope.get("scheme", "ws")
+        self.host = headers.get(b"host", b"").decode("latin-1")
+        origin = headers.get(b"origin")
+        self.origin = None if origin is None else origin.decode("latin-1").lower()
+        server = scope.get("server")
+        self.loopback = is_loopback(server[0]) if loopback is None and server else bool(loopback)
+        self.proxied = bool(self.address and _is_in(self.address.host, proxies))
+        if self.proxied:
+            self._believe(headers.get(b"x-forwarded-proto", b""), forwarded, proxies)
+
+    def _believe(self, proto: bytes, forwarded: list[str], proxies: tuple[Network, ...]) -> None:
+        """Take the scheme, and the last address that is no trusted proxy's."""
+        said = proto.decode("latin-1").split(",")[0].strip().lower()
+        if said in _PORTS:
+            self.scheme = "wss" if _PORTS[said] == 443 else "ws"
+        for hop in reversed(forwarded):
+            host = hop.strip().strip("[]")
+            try:
+                ipaddress.ip_address(host)
+            except ValueError:
+                return
+            self.address = Address(host, 0)
+            if not _is_in(host, proxies):
+                return
+
+    def refusal(self, options: Options) -> tuple[str, str] | None:
+        """Why this peer may not connect, as a cause and a line for the log, or None."""
+        allowed = options.origins
+        if allowed == "*":
+            return None
+        listed = self.origin is not None and self.origin in (allowed or ())
+        if listed:
+            return None
+        if self.loopback and not self.proxied and not is_loopback(_hostname(self.host)):
+            return "host", (
+                f"Host {self.host!r} is not a loopback name, and the server is bound to loopback. "
+                "Behind a proxy on this machine: "
+                f"Bolt(trusted_proxies=[{self.address.host if self.address else '127.0.0.1'!r}])"
+            )
+        if self.origin is None or _same_host(self.origin, self.host, self.scheme):
+            return None
+        return "origin", (
+            f"Origin {self.origin!r} is not {self.host!r}, where the request went. "
+            f"To allow it: Bolt(origins=[{self.origin!r}])"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _hostname(netloc: str) -> str:
+    try:
+        return urlsplit("//" + netloc).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _same_host(origin: str, host: str, scheme: str) -> bool:
+    """Whether `origin` has the host and port that the request went to.
+
+    A ``Host`` without a port may have lost TLS at a proxy: there an https origin without a port
+    is the same.
+    """
+    try:
+        ours = urlsplit("//" + host)
+        theirs = urlsplit(origin)
+        if not theirs.hostname or theirs.scheme not in ("http", "https"):
+            return False
+        if theirs.hostname != ours.hostname:
+            return False
+        their_port = theirs.port or _PORTS[theirs.scheme]
+        if ours.port is None and theirs.port is None and theirs.scheme == "https":
+            return True
+        return their_port == (ours.port or _PORTS.get(scheme, 80))
+    except ValueError:
+        return False
+
+
+def _is_in(host: str, networks: tuple[Network, ...]) -> bool:
+    if not networks:
+        return False
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return any(address in network for network in networks)

@@ -1,0 +1,115 @@
+"""An event's way: befores, handler, afters. Composed once, when the endpoint is sealed."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from .errors import ConfigurationError
+from .event import Event
+from .workers import Workers
+
+Callback = Callable[..., Any]
+Step = Callable[[Event], Any]
+Pipeline = Step
+
+
+def takes_event(callback: Callback) -> bool:
+    """Whether a callback takes the event (True) or nothing (False).
+
+    Raises :class:`ConfigurationError` for one that takes anything else.
+    """
+    try:
+        signature = inspect.signature(callback)
+    except (TypeError, ValueError):
+        return True  # a builtin without a signature
+    try:
+        signature.bind(None)
+    except TypeError:
+        pass
+    else:
+        return True
+    try:
+        signature.bind()
+    except TypeError:
+        raise ConfigurationError(
+            f"callback {name_of(callback)}{signature} must take the event or nothing"
+        ) from None
+    return False
+
+
+def name_of(callback: Callback) -> str:
+    """How a callback is called in an error or a log line."""
+    name = getattr(callback, "__qualname__", None) or repr(callback)
+    module = getattr(callback, "__module__", None)
+    return f"{module}.{name}" if module else name
+
+
+def as_step(callback: Callback, workers: Workers | None) -> Step:
+    """`callback` as a function of the event, in a worker thread where `workers` are given."""
+    step: Step
+    if takes_event(callback):
+        step = callback
+    else:
+
+        def step(event: Event) -> Any:
+            return callback()
+
+    called = callback if inspect.isroutine(callback) else callback.__call__
+    if workers is None or inspect.iscoroutinefunction(inspect.unwrap(called)):
+        return step
+
+    async def in_thread(event: Event) -> Any:
+        thread = event.thread = workers.submit(step, event)
+        # Shielded: a thread cannot be stopped, so whoever cancels must be able to wait for it.
+        result = await asyncio.shield(thread)
+        return await result if is_awaitable(result) else result
+
+    return in_thread
+
+
+def is_awaitable(result: Any) -> bool:
+    """Whether a callback's result is to be awaited."""
+    return hasattr(type(result), "__await__")
+
+
+def compose(befores: Sequence[Step], rest: Sequence[Step]) -> Pipeline:
+    """`befores`, any of which may abort, then `rest`, as one function.
+
+    It returns an awaitable where a step must be awaited before the event is done.
+    """
+    if not befores and not rest:
+        return _nothing
+    if not befores and len(rest) == 1:
+        return rest[0]  # most endpoints are one function: no call of ours around it
+    steps = (*befores, *rest)
+    first_of_rest = len(befores)
+
+    def run(event: Event) -> Awaitable[Any] | None:
+        for index, step in enumerate(steps):
+            event.abortable = index < first_of_rest
+            result = step(event)
+            if result is not None and is_awaitable(result):
+                return resume(event, result, index + 1)
+            if event.aborted is not None:
+                break
+        event.abortable = False
+        return None
+
+    async def resume(event: Event, pending: Awaitable[Any], index: int) -> None:
+        await pending
+        while event.aborted is None and index < len(steps):
+            event.abortable = index < first_of_rest
+            result = steps[index](event)
+            if result is not None and is_awaitable(result):
+                await result
+            index += 1
+        event.abortable = False
+
+    return run
+
+
+def _nothing(event: Event) -> None:
+    return None

@@ -1,0 +1,168 @@
+"""Paths: ``/chat``, ``/chat/:room``, ``/chat/{room}``, ``/user/{id:int}``, ``/files/{rest:path}``.
+
+A path is matched segment by segment before it is percent-decoded, so that ``%2F`` is part of a
+parameter and never a separator. Literal paths win over parameters, then the order of registration.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
+from urllib.parse import unquote
+from uuid import UUID
+
+from .errors import ConfigurationError
+
+_CONVERTERS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "str": (r".+", str),
+    "int": (r"[0-9]+", int),
+    "float": (r"[0-9]+(?:\.[0-9]+)?", float),
+    "uuid": (r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", UUID),
+    "path": (r".*", str),
+}
+_PARAMETER = re.compile(r"\{([^{}]*)\}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class Pattern:
+    """A path as it was registered, ready to match.
+
+    Raises :class:`ConfigurationError` for a path that cannot be one, naming what is wrong.
+    """
+
+    __slots__ = ("_rest", "_segments", "_where", "converters", "path", "shape")
+
+    def __init__(self, path: str) -> None:
+        given: object = path
+        if not isinstance(given, str) or not given.startswith("/"):
+            raise ConfigurationError(f"a path must be a str that starts with '/', not {path!r}")
+        if "?" in path or "#" in path:
+            raise ConfigurationError(f"path {path!r}: a query or fragment is not part of a path")
+        self.path = path
+        self.converters: dict[str, Callable[[str], Any]] = {}
+        self._where: dict[str, re.Pattern[str]] = {}
+        self._rest: str | None = None
+        segments = path[1:].split("/")
+        self._segments = [self._segment(s, i == len(segments) - 1) for i, s in enumerate(segments)]
+        self.shape = tuple(s if isinstance(s, str) else s.pattern for s in self._segments)
+
+    def _segment(self, segment: str, last: bool) -> str | re.Pattern[str]:
+        """A literal segment, or the expression for one that holds parameters."""
+        if segment.startswith(":"):
+            segment = "{" + segment[1:] + "}"
+        parts: list[str] = []
+        position = 0
+        for match in _PARAMETER.finditer(segment):
+            parts.append(self._literal(segment[position : match.start()]))
+            parts.append(self._parameter(match[1], whole=match[0] == segment, last=last))
+            position = match.end()
+        tail = self._literal(segment[position:])
+        if not parts:
+            return segment
+        return re.compile("".join(parts) + tail, re.DOTALL)
+
+    def _literal(self, text: str) -> str:
+        if "{" in text or "}" in text:
+            raise ConfigurationError(f"path {self.path!r}: a brace is not closed in {text!r}")
+        return re.escape(text)
+
+    def _parameter(self, spec: str, whole: bool, last: bool) -> str:
+        name, colon, kind = spec.partition(":")
+        kind = kind if colon else "str"
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"path {self.path!r}: a parameter's name is made of letters, digits and '_', "
+                f"not {name!r}"
+            )
+        if name in self.converters:
+            raise ConfigurationError(f"path {self.path!r}: parameter {name!r} stands twice")
+        if kind not in _CONVERTERS:
+            known = ", ".join(_CONVERTERS)
+            raise ConfigurationError(
+                f"path {self.path!r}: no converter {kind!r} for {name!r}; there are {known}"
+            )
+        if kind == "path":
+            if not (whole and last):
+                raise ConfigurationError(
+                    f"path {self.path!r}: {{{name}:path}} takes all that is left, so it must be "
+                    "the last segment, alone"
+                )
+            self._rest = name
+        expression, self.converters[name] = _CONVERTERS[kind]
+        return f"(?P<{name}>{expression})"
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether the path has no parameters."""
+        return not self.converters
+
+    def where(self, name: str, expression: str) -> None:
+        """Narrow parameter `name` to what `expression` matches as a whole."""
+        if name not in self.converters:
+            known = ", ".join(self.converters) or "none"
+            raise ConfigurationError(
+                f"path {self.path!r} has no parameter {name!r}; it has: {known}"
+            )
+        try:
+            self._where[name] = re.compile(expression)
+        except (re.error, TypeError) as error:
+            raise ConfigurationError(
+                f"path {self.path!r}: where({name!r}, {expression!r}) is no regular expression: "
+                f"{error}"
+            ) from None
+
+    def match(self, segments: list[str]) -> dict[str, str] | None:
+        """The parameters as text, or None. `segments` are percent-decoded."""
+        wanted = self._segments
+        if self._rest is not None and len(segments) >= len(wanted):
+            head = len(wanted) - 1
+            segments = [*segments[:head], "/".join(segments[head:])]
+        if len(segments) != len(wanted):
+            return None
+        params: dict[str, str] = {}
+        for want, segment in zip(wanted, segments, strict=True):
+            if isinstance(want, str):
+                if want != segment:
+                    return None
+            elif (found := want.fullmatch(segment)) is None:
+                return None
+            else:
+                params.update(found.groupdict())
+        for name, expression in self._where.items():
+            if expression.fullmatch(params[name]) is None:
+                return None
+        return params
+
+
+T = TypeVar("T")
+
+
+class Router(Generic[T]):
+    """Finds the endpoint of a path. Sealed: made once, at start."""
+
+    __slots__ = ("_literal", "_parametric")
+
+    def __init__(self, routes: Iterable[tuple[Pattern, T]]) -> None:
+        self._literal: dict[tuple[str, ...], T] = {}
+        self._parametric: list[tuple[Pattern, T]] = []
+        for pattern, endpoint in routes:
+            if pattern.is_literal:
+                self._literal[tuple(pattern.path[1:].split("/"))] = endpoint
+            else:
+                self._parametric.append((pattern, endpoint))
+
+    def match(self, raw_path: str) -> tuple[T, dict[str, str]] | None:
+        """The endpoint of a percent-encoded path and the path's parameters as text."""
+        try:
+            segments = [unquote(s, errors="strict") for s in raw_path[1:].split("/")]
+        except UnicodeDecodeError:
+            return None
+        endpoint = self._literal.get(tuple(segments))
+        if endpoint is not None and raw_path.startswith("/"):
+            return endpoint, {}
+        for pattern, endpoint in self._parametric:
+            params = pattern.match(segments)
+            if params is not None:
+                return endpoint, params
+        return None

@@ -1,0 +1,240 @@
+"""The life of a Bolt: sealed and started on an event loop, drained, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from threading import get_ident
+from typing import Any
+
+from .client import DRAINING, OPEN, Client
+from .endpoint import Endpoint, Middleware
+from .errors import GOING_AWAY, AlreadyStarted, ConfigurationError
+from .event import Event
+from .hub import Hub
+from .options import SERVER_OPTIONS, make_options, override_options
+from .pipeline import is_awaitable
+from .routing import Router
+from .workers import Workers
+
+logger = logging.getLogger("boltws")
+
+_POLL = 0.01  # seconds between looks while draining
+_GRACE = 1.0  # seconds that disconnects get when the shutdown's deadline has passed
+_RESERVED = 64  # descriptors that stay free for files, the loop, the http app's own connections
+
+
+class Runtime:
+    """What a Bolt is made of behind its names."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.options = make_options(given)
+        self.hub = Hub()
+        self.middleware = Middleware("Bolt")
+        self.endpoints: list[Endpoint] = []
+        self.router: Router[Endpoint] = Router(())
+        self.error_handler: Callable[[Event, BaseException], Any] | None = None
+        self.accepting = False
+        self.by_lifespan = False
+        self.own_server = False  # our protocol is underneath: every option is enforced
+        self.handshakes: set[asyncio.Task[Any]] = set()
+        self.max_connections = 0
+        self._server_options = set(given) & SERVER_OPTIONS
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._workers: Workers | None = None
+        self._drained: asyncio.Task[None] | None = None
+        self._parted: asyncio.AbstractEventLoop | None = None  # the loop of the last shutdown
+
+    def add_endpoint(self, path: str, given: Mapping[str, Any]) -> Endpoint:
+        """Register an endpoint. Raises :class:`ConfigurationError` when its path is taken."""
+        self.middleware.check_open()
+        endpoint = Endpoint(path, override_options(self.options, given))
+        for other in self.endpoints:
+            if other.pattern.shape == endpoint.pattern.shape:
+                raise ConfigurationError(
+                    f"an endpoint is registered twice: {path!r} and {other.path!r} are the same"
+                )
+        self.endpoints.append(endpoint)
+        self._server_options |= set(given) & SERVER_OPTIONS
+        return endpoint
+
+    # Start.
+
+    @property
+    def started(self) -> bool:
+        """Whether operations on clients work."""
+        return self.hub.loop is not None
+
+    def seal(self) -> None:
+        """Look up names, compose the pipelines. Raises :class:`ConfigurationError`."""
+        workers = self._workers = Workers(self.options.blocking_threads)
+        try:
+            around = self.middleware.seal(workers if self.options.blocking else None)
+            for endpoint in self.endpoints:
+                endpoint.seal(self.hub, around, workers, self._on_error)
+        except BaseException:
+            self._unseal()
+            raise
+        self.router = Router((endpoint.pattern, endpoint) for endpoint in self.endpoints)
+
+    def _unseal(self) -> None:
+        self.middleware.unseal()
+        for endpoint in self.endpoints:
+            endpoint.unseal()
+
+    def start(self, by_lifespan: bool = False) -> None:
+        """Start on the running loop, unless that is done. Raises what :meth:`seal` raises, and
+        :class:`AlreadyStarted` while it runs on another loop."""
+        loop = asyncio.get_running_loop()
+        if self.hub.loop is loop and self.hub.thread == get_ident():
+            self.by_lifespan |= by_lifespan
+            return
+        if loop is self._parted:
+            return  # the server is shutting down: handshakes are refused
+        if self.hub.loop is not None and self.hub.loop.is_running():
+            raise AlreadyStarted(
+                "this Bolt runs on another event loop; one Bolt serves one loop at a time"
+            )
+        if self.hub.loop is not None:
+            self.stop()  # its loop ended without a word: a test client's, say
+        self.seal()
+        self.max_connections = self.options.max_connections or _descriptor_limit() - _RESERVED
+        self._drained = None
+        self.by_lifespan = by_lifespan
+        self.accepting = True
+        if self.options.max_connections_per_address is not None:
+            self.hub.addresses = Counter()
+        self.hub.start(loop)
+
+    def warn_if_not_enforced(self) -> None:
+        """Say once which options were set that the server underneath will not enforce."""
+        if self._server_options and not self.own_server:
+            names = ", ".join(sorted(self._server_options))
+            logger.warning(
+                "not enforced on this server: %s. They belong to boltws' own protocol: "
+                "serve with bolt.run() or `boltws run module:app`, or set the server's own",
+                names,
+            )
+            self._server_options = set()
+
+    # Errors.
+
+    def _on_error(self, event: Event, error: BaseException) -> None:
+        handler = self.error_handler
+        if handler is None:
+            return
+        try:
+            result = handler(event, error)
+            if is_awaitable(result):
+                self.spawn(_awaiting(result))
+        except BaseException:
+            logger.exception("the on_error callback raised")
+
+    def spawn(self, coroutine: Any) -> asyncio.Task[Any]:
+        """Run a coroutine in a task that is kept until it is done."""
+        assert self.hub.loop is not None
+        task: asyncio.Task[Any] = self.hub.loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # Stop.
+
+    async def drain(self) -> None:
+        """Part with all clients, as a shutdown must; whoever calls first, it happens once."""
+        if not self.started:
+            return
+        if self._drained is None:
+            self._drained = self.spawn(self._drain())
+        await asyncio.shield(self._drained)
+
+    async def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
+        hub = self.hub
+        self.accepting = False
+        spread = self.options.shutdown_spread
+        began = loop.time()
+        deadline = began + spread + self.options.shutdown_timeout
+        waiting = deque(hub.clients.values())
+        total = len(waiting)
+        held: list[Client] = []
+        while (now := loop.time()) < deadline:
+            due = total if now >= began + spread else int(total * (now - began) / spread)
+            while waiting and total - len(waiting) < due:
+                held.append(waiting.popleft())
+                held[-1].hold(DRAINING)
+            # Pipelines may still send to clients that have nothing to do: those stay until all
+            # that were told to stop have come to an end.
+            if all(map(is_idle, held)):
+                self._part_with(held)
+                held.clear()
+            if not (waiting or held or self.handshakes or hub.ending or hub.closing):
+                break
+            await asyncio.sleep(_POLL)
+        else:
+            await self._cut()
+        if not self.by_lifespan:
+            self._parted = loop
+            self.stop()
+
+    def _part_with(self, clients: Iterable[Client]) -> None:
+        for client in clients:
+            client.close(GOING_AWAY)
+            client.release(DRAINING)  # what comes now is counted; the answer must be heard
+
+    async def _cut(self) -> None:
+        """The deadline has passed: cancel what runs, count what waits, abort who is left."""
+        hub = self.hub
+        loop = asyncio.get_running_loop()
+        logger.warning(
+            "shutdown: %d pipelines and %d handshakes were still running at the deadline",
+            len(hub.running),
+            len(self.handshakes),
+        )
+        hub.cutting = True
+        for client in [*hub.clients.values(), *hub.ending]:
+            client.channel.give_up(client)
+        self._part_with(list(hub.clients.values()))
+        for _ in range(2):  # pipelines first, then the disconnects that hang as well
+            await asyncio.sleep(0)
+            for task in [*hub.running, *self.handshakes]:
+                task.cancel()
+            grace = loop.time() + _GRACE
+            while (hub.ending or self.handshakes) and loop.time() < grace:
+                await asyncio.sleep(_POLL)
+        for client in list(hub.closing):
+            client.abort()
+        grace = loop.time() + _GRACE
+        while hub.closing and loop.time() < grace:
+            await asyncio.sleep(_POLL)
+
+    def stop(self) -> None:
+        """Operations raise from now on."""
+        self.accepting = False
+        self.hub.stop()
+        if self._workers is not None:
+            self._workers.stop()
+        self._unseal()
+
+
+def is_idle(client: Client) -> bool:
+    """Whether nothing of the client runs or waits."""
+    return client.state != OPEN or not (client.busy or client.waiting)
+
+
+async def _awaiting(result: Any) -> None:
+    try:
+        await result
+    except Exception:
+        logger.exception("the on_error callback raised")
+
+
+def _descriptor_limit() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 8192
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 2**20 if soft == resource.RLIM_INFINITY else max(soft, 2 * _RESERVED)

@@ -1,0 +1,270 @@
+"""Our protocol for uvicorn: its HTTP, our WebSocket.
+
+This is the one file that touches uvicorn's internals. uvicorn's httptools protocol has parsed the
+request already; it is subclassed, its scope is taken, and nothing is parsed twice. What is used
+of it is checked at start by :func:`contract_broken`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote, unquote
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from ..asgi import EXTENSION
+from ..options import Options
+from .socket import Socket
+from .upgrade import BadUpgrade, check_upgrade, denial, subprotocols
+from .wires import wires_of
+
+logger = logging.getLogger("uvicorn.error")
+
+_HELD_BACK = 2**16  # bytes that may come behind a request before its handshake is answered
+
+
+def contract_broken() -> str:
+    """What we use of uvicorn's protocol and it does not have; ``""`` when all is there."""
+    methods = {
+        "connection_made": ["transport"],
+        "connection_lost": ["exc"],
+        "data_received": ["data"],
+        "shutdown": [],
+        "on_message_begin": [],
+        "on_header": ["name", "value"],
+        "on_headers_complete": [],
+        "_should_upgrade": [],
+        "_unset_keepalive_if_required": [],
+        "_unsupported_upgrade_warning": [],
+        "send_400_response": ["msg"],
+    }
+    for name, parameters in methods.items():
+        method = getattr(HttpToolsProtocol, name, None)
+        if method is None or list(inspect.signature(method).parameters)[1:] != parameters:
+            return f"HttpToolsProtocol.{name}({', '.join(parameters)})"
+    source = inspect.getsource(HttpToolsProtocol)
+    used = ["parser", "cycle", "pipeline", "scope", "url", "headers", "flow", "connections"]
+    used += ["tasks", "limit_concurrency", "timeout_keep_alive_task", "access_log", "app"]
+    return next((f"HttpToolsProtocol.{name}" for name in used if f"self.{name}" not in source), "")
+
+
+def protocol_class(options: Options, loopback: bool) -> type[HttpToolsProtocol]:
+    """uvicorn's HTTP protocol with our WebSocket, under the server's options."""
+    attributes = {"options": options, "loopback": loopback}
+    return type("BoltProtocol", (_Protocol,), attributes)
+
+
+class _Protocol(HttpToolsProtocol):
+    options: Options
+    loopback: bool
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._wires = wires_of(server_state)
+        self._socket: Socket | None = None  # the handshake that is under way
+        self._behind = b""  # what came behind the request meanwhile
+        self._header_size = 0  # of the request that is being read, line by line
+        self._head_came = 0  # bytes read while its head is not complete
+        self._refused = False  # an answer was given that ends the connection
+
+    # HTTP: its limits.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wires.pending.pop(self, None)
+        super().connection_lost(exc)
+        if self._socket is not None:
+            self._socket.lost()
+
+    def _await_request(self) -> None:
+        self._header_size = self._head_came = 0
+        self._wires.pending[self] = (self.loop.time(), self.options.handshake_timeout)
+
+    def give_up(self) -> None:
+        """The request was not complete in time."""
+        self._wires.pending.pop(self, None)
+        logger.info("a request's head was not complete in time")
+        self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self not in self._wires.pending:
+            self._await_request()
+
+    def on_url(self, url: bytes) -> None:
+        self._header_size += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_size += len(name) + len(value) + 4
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._wires.pending.pop(self, None)
+        if self._header_size > self.options.max_header_size:
+            self._refuse(431, "Request Header Fields Too Large")
+            return
+        limit = self.config.limit_concurrency
+        if limit is not None:
+            # uvicorn counts its own connections; those attached to a wire are connections too.
+            wires = self._wires
+            self.limit_concurrency = max(0, limit - wires.attached + wires.drainers)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._refused:
+            super().on_message_complete()
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if self._socket is not None:
+            self._behind += data
+            if len(self._behind) > _HELD_BACK:
+                self.transport.pause_reading()
+            return
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._should_upgrade():
+                self._upgrade(data[upgrade.args[0] :])
+            else:
+                self._unsupported_upgrade_warning()
+        except httptools.HttpParserError:
+            if not self._refused:
+                message = "Invalid HTTP request received."
+                logger.warning(message)
+                self._refused = True
+                self.send_400_response(message)
+        else:
+            # A head that is not complete may not grow without bound: its last line is in the
+            # parser, and not in `_header_size`.
+            if self in self._wires.pending:
+                self._head_came += len(data)
+                if self._head_came > self.options.max_header_size:
+                    self._wires.pending.pop(self, None)
+                    self._refuse(431, "Request Header Fields Too Large")
+
+    def _refuse(self, status: int, text: str, headers: Any = ()) -> None:
+        self._refused = True
+        if not self.transport.is_closing():
+            given = [*self.server_state.default_headers, *headers]
+            self.transport.write(denial(status, given, text.encode()))
+            self.transport.close()
+
+    # WebSocket.
+
+    def _should_upgrade_to_ws(self) -> bool:
+        return True
+
+    def _upgrade(self, behind: bytes) -> None:
+        """The request asks for a WebSocket."""
+        if self._refused:
+            return
+        cycle: RequestResponseCycle | None = self.cycle  # uvicorn's annotation leaves out None
+        if cycle is not None and (self.pipeline or not cycle.response_complete):
+            # Its answer would stand before that of the request that came first.
+            logger.warning("refused an upgrade behind a request whose response is in flight")
+            self._refused = True
+            for behind_it, _ in self.pipeline:
+                behind_it.keep_alive = False
+            if not self.pipeline:
+                cycle.keep_alive = False
+            return
+        method, version = self.scope["method"], self.scope["http_version"]
+        try:
+            key = check_upgrade(method, version, self.headers)
+        except BadUpgrade as bad:
+            self._refuse(bad.status, bad.text, bad.headers)
+            return
+        limit = self.limit_concurrency
+        if limit is not None and (len(self.connections) > limit or len(self.tasks) >= limit):
+            logger.warning("Exceeded concurrency limit.")
+            self._refuse(503, "Service Unavailable", [(b"retry-after", b"1")])
+            return
+        self._behind = behind
+        scope = self._websocket_scope()
+        path = quote(scope["path"])
+        peer = "{}:{}".format(*self.client) if self.client else ""
+        self._socket = Socket(
+            self.transport,
+            self._wires,
+            key,
+            self.server_state.default_headers,
+            self.loopback,
+            _log_to(peer, path) if self.access_log else _silent,
+            self._let_go,
+        )
+        scope["extensions"] = {EXTENSION: self._socket, "websocket.http.response": {}}
+        self.cycle = None  # type: ignore[assignment]  # the last one's: it is complete
+        task = self.loop.create_task(self._socket.run(self.app, scope))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def _websocket_scope(self) -> dict[str, Any]:
+        url = httptools.parse_url(self.url)
+        raw_path = url.path
+        path = raw_path.decode("ascii")
+        return {
+            "type": "websocket",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.4"},
+            "http_version": "1.1",
+            "scheme": "wss" if self.scheme == "https" else "ws",
+            "server": self.server,
+            "client": self.client,
+            "root_path": self.root_path,
+            "path": self.root_path + (unquote(path) if "%" in path else path),
+            "raw_path": self.root_path.encode("ascii") + raw_path,
+            "query_string": url.query or b"",
+            "headers": self.headers,
+            "subprotocols": subprotocols(self.headers),
+            "state": self.app_state.copy(),
+        }
+
+    def _let_go(self) -> bytes:
+        """The connection is a WebSocket from now on: nothing of HTTP stays with it."""
+        self._unset_keepalive_if_required()
+        self.connections.discard(self)
+        behind, self._behind = self._behind, b""
+        self._socket = None
+        self.parser = None  # type: ignore[assignment]  # it holds our callbacks, and we it
+        self.flow = None  # type: ignore[assignment]
+        self.transport = None  # type: ignore[assignment]
+        return behind
+
+    def shutdown(self) -> None:
+        """uvicorn shuts down. A handshake comes to its end by itself: it is refused."""
+        if self._socket is None:
+            super().shutdown()
+
+
+def _log_to(peer: str, path: str) -> Callable[[str], None]:
+    def log(outcome: str) -> None:
+        logger.info('%s - "WebSocket %s" %s', peer, path, outcome)
+
+    return log
+
+
+def _silent(outcome: str) -> None:
+    return None

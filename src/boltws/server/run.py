@@ -1,0 +1,245 @@
+"""Serving: uvicorn with our protocol, from a Bolt or any ASGI app to a process that exits 0."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import uvicorn
+
+from ..app import Bolt
+from ..errors import StartError
+from ..options import Options
+from ..origin import is_loopback
+from .http import contract_broken, protocol_class
+
+logger = logging.getLogger("uvicorn.error")
+
+_LOG_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which listens before the app starts, and ends a signal's stop as done."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal, or until ``should_exit`` is set.
+
+        Raises :class:`StartError` when it cannot listen.
+        """
+        own = sockets is None
+        sockets = bind(self.config) if sockets is None else sockets
+        try:
+            with self.capture_signals():
+                await self._serve(sockets)
+        finally:
+            for sock in sockets:
+                sock.close()
+            if own and self.config.uds:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.config.uds)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn raises the signal again when all is done, which would be the exit status; here
+        it has been answered."""
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            logger.info("boltws is listening on %s", _address(self.config, sockets[0]))
+
+
+def build_server(
+    app: Any,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 3000,
+    uds: str | None = None,
+    ssl_certfile: str | None = None,
+    ssl_keyfile: str | None = None,
+    log_level: str = "info",
+    access_log: bool = True,
+    loop: str = "auto",
+) -> Server:
+    """A server for `app`, a :class:`Bolt` or any ASGI app, not started yet.
+
+    Raises :class:`StartError` for files or a log level that cannot be used.
+    """
+    if log_level not in _LOG_LEVELS:
+        raise StartError(f"log level {log_level!r} is none of {', '.join(_LOG_LEVELS)}")
+    _check_tls(ssl_certfile, ssl_keyfile)
+    options = app._runtime.options if isinstance(app, Bolt) else Options()
+    loopback = uds is None and is_loopback(host)
+    http: Any = protocol_class(options, loopback)
+    ws = "none"
+    if missing := contract_broken():
+        logger.warning(
+            "this uvicorn (%s) has no %s: boltws runs over plain ASGI, slower and without its "
+            "own limits; install a version that boltws supports",
+            uvicorn.__version__,
+            missing,
+        )
+        http, ws = "auto", "auto"
+    elif isinstance(app, Bolt):
+        app._runtime.own_server = True
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        uds=uds,
+        http=http,
+        ws=cast(Literal["auto", "none"], ws),
+        loop=loop,
+        ssl_certfile=ssl_certfile,
+        ssl_keyfile=ssl_keyfile,
+        log_level=log_level,
+        access_log=access_log,
+        # Who is believed about the client's address is said by `trusted_proxies` alone.
+        proxy_headers=False,
+        # uvicorn cancels what still runs then; our own deadline comes first.
+        timeout_graceful_shutdown=int(options.shutdown_timeout + options.shutdown_spread) + 5,
+    )
+    return Server(config)
+
+
+def serve(app: Any, **settings: Any) -> None:
+    """Serve `app` until SIGINT or SIGTERM. `settings` are those of :func:`build_server`.
+
+    Raises :class:`StartError` when it cannot start.
+    """
+    raise_descriptor_limit()
+    server = build_server(app, **settings)
+    try:
+        server.run()
+    except SystemExit as stop:
+        # uvicorn ends so when the lifespan failed, and has said why.
+        if not server.started:
+            raise StartError("the app did not start; the line above says why") from None
+        raise stop
+    except KeyboardInterrupt:
+        pass
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many descriptors as the system lets this process have: a connection takes one."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS calls a limit infinite that is not
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+# Listening.
+
+
+def bind(config: uvicorn.Config) -> list[socket.socket]:
+    """The sockets to listen on. Raises :class:`StartError` saying what is in the way."""
+    if config.uds is not None:
+        return [_bind_unix(config.uds)]
+    host, port = config.host, config.port
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise StartError(f"cannot listen on {host!r}: it is no address of this machine") from error
+    sockets: list[socket.socket] = []
+    try:
+        for family, _, _, _, address in dict.fromkeys(found):
+            if sockets and port == 0:  # the same free port for each family
+                address = (address[0], sockets[0].getsockname()[1], *address[2:])
+            sockets.append(_bind_one(family, address))
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise StartError(_why_not(host, port, error)) from None
+    return sockets
+
+
+def _bind_one(family: int, address: Any) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _why_not(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use: stop what listens there, or choose another port"
+    if error.errno == errno.EACCES:
+        return f"port {port} on {host} is not allowed for this user: choose one above 1023"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"cannot listen on {host!r}: it is no address of this machine"
+    return f"cannot listen on {host} port {port}: {error.strerror}"
+
+
+def _bind_unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _is_stale(path):
+            os.unlink(path)
+        sock.bind(path)
+        os.chmod(path, 0o666)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            why = "something listens there, or it is no socket: choose another path"
+        else:
+            why = str(error.strerror or error)
+        raise StartError(f"cannot listen on {path!r}: {why}") from None
+    return sock
+
+
+def _is_stale(path: str) -> bool:
+    """Whether `path` is a socket that nobody listens on any more."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return False
+    except FileNotFoundError:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+        return False
+
+
+def _check_tls(certfile: str | None, keyfile: str | None) -> None:
+    if keyfile and not certfile:
+        raise StartError("a TLS key needs its certificate: give ssl_certfile too")
+    for file in filter(None, (certfile, keyfile)):
+        if not Path(file).is_file():
+            raise StartError(f"there is no TLS file {file!r}")
+    if certfile:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certfile, keyfile)
+        except (ssl.SSLError, OSError) as error:
+            raise StartError(f"TLS files {certfile!r}, {keyfile!r}: {error}") from None
+
+
+def _address(config: uvicorn.Config, sock: socket.socket) -> str:
+    if config.uds:
+        return f"unix:{config.uds}"
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    return f"{'https' if config.is_ssl else 'http'}://{host}:{sock.getsockname()[1]}"

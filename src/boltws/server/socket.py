@@ -1,0 +1,252 @@
+"""A WebSocket as an ASGI app sees it, on our own protocol.
+
+Any ASGI app can be served: it gets ``receive`` and ``send`` (ASGI specification, WebSocket). A
+Bolt attaches its client to the wire instead, and the call ends with the handshake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any, cast
+
+from ..channel import Channel, size_of
+from ..client import CLOSED, FULL, OPEN, Client
+from ..errors import GOING_AWAY, Close
+from ..event import ConnectEvent
+from ..frames import binary_frame, text_frame
+from ..options import Options
+from .upgrade import accept, denial
+from .wire import Wire
+from .wires import Wires
+
+if TYPE_CHECKING:
+    from ..endpoint import Endpoint
+    from ..runtime import Runtime
+
+logger = logging.getLogger("uvicorn.error")
+
+Message = MutableMapping[str, Any]
+
+_QUEUED = 32  # messages that wait for `receive` before reading pauses
+_FOREIGN = Options(max_message_size=16 * 2**20)  # as uvicorn's default is
+
+
+class Gone(OSError):
+    """The peer has disconnected (ASGI, "Disconnected client - send exception")."""
+
+
+class Inbox:
+    """Stands where a Bolt's channel does, and keeps messages until `receive` asks for them."""
+
+    def __init__(self) -> None:
+        self.options = _FOREIGN
+        self._messages: deque[Message] = deque()
+        self._arrived = asyncio.Event()
+
+    def put(self, client: Client, message: str | bytes) -> bool:
+        """Take a message; pause reading when many wait."""
+        if client.state != OPEN:
+            return False
+        kind = "text" if isinstance(message, str) else "bytes"
+        self._add({"type": "websocket.receive", kind: message})
+        client.waiting_bytes += size_of(message)
+        if len(self._messages) >= _QUEUED or client.waiting_bytes > _FOREIGN.channel_bytes:
+            client.hold(FULL)
+            return True
+        return False
+
+    def disconnected(self, client: Client) -> None:
+        """The connection has ended."""
+        client.hub.finished(client)
+        assert client.ended is not None
+        code, reason = client.ended
+        self._add({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+    def _add(self, message: Message) -> None:
+        self._messages.append(message)
+        self._arrived.set()
+
+    async def get(self, client: Client) -> Message:
+        """The next message; behind the last one always the disconnect."""
+        while not self._messages:
+            self._arrived.clear()
+            await self._arrived.wait()
+        message = self._messages[0]
+        if message["type"] == "websocket.receive":
+            self._messages.popleft()
+            client.waiting_bytes -= size_of(message.get("text") or message.get("bytes") or "")
+        if len(self._messages) <= _QUEUED // 2:
+            client.release(FULL)
+        return message
+
+
+class Socket:
+    """One upgrade, from its request to its end or to the attachment of a client."""
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        wires: Wires,
+        key: bytes,
+        headers: list[tuple[bytes, bytes]],
+        loopback: bool,
+        log: Callable[[str], None],
+        release: Callable[[], bytes],
+    ) -> None:
+        self.loopback = loopback
+        self._transport = transport
+        self._wires = wires
+        self._key = key
+        self._headers = headers  # the server's own, for the answer
+        self._log = log
+        self._release = release  # lets go of HTTP; gives what came behind the request
+        self._begun = False  # `receive` gave the connect
+        self._answered = False
+        self._denial: tuple[int, list[tuple[bytes, bytes]], bytes] | None = None
+        self._expected: Wire | None = None  # a Bolt's client, to be attached
+        self._wire: Wire | None = None  # our own client, for an app that is no Bolt
+        self._gone = asyncio.Event()
+
+    # The extension `boltws.attach`.
+
+    def client(self, runtime: Runtime, endpoint: Endpoint) -> Client:
+        """A client of the endpoint, not on the wire yet."""
+        self._wires.register(runtime)
+        timeout = runtime.options.close_timeout
+        self._expected = Wire(runtime.hub, endpoint.channel, self._wires, timeout)
+        return self._expected
+
+    def attach(self, client: Client, event: ConnectEvent) -> None:
+        """Hand the connection over to `client`; the handshake has been answered."""
+        assert client is self._expected
+        wire, self._expected = self._expected, None
+        behind = self._put_on_wire(wire)
+        wire.channel.connected(wire, event)
+        self._catch_up(wire, behind)
+
+    def _put_on_wire(self, wire: Wire) -> bytes:
+        """Let go of HTTP. What came behind the request."""
+        behind = self._release()
+        wire.take(self._transport)
+        wire.hub.add(wire)
+        return behind
+
+    def _catch_up(self, wire: Wire, behind: bytes) -> None:
+        if behind:
+            wire.data_received(behind)
+        if self._gone.is_set():
+            asyncio.get_running_loop().call_soon(wire.connection_lost, None)
+        elif not wire.held:
+            self._transport.resume_reading()
+
+    # ASGI.
+
+    async def run(self, app: Callable[..., Awaitable[None]], scope: Message) -> None:
+        """Call the app, and see to it that the peer gets an answer."""
+        try:
+            await app(scope, self.receive, self.send)
+        except Gone:
+            pass
+        except BaseException as error:
+            if not isinstance(error, asyncio.CancelledError):
+                logger.error("Exception in ASGI application\n", exc_info=error)
+            self._give_up(1011)
+        else:
+            if not self._answered and not self._gone.is_set():
+                logger.error("ASGI callable returned without completing handshake.")
+            self._give_up(1000)
+
+    def _give_up(self, code: int) -> None:
+        if not self._answered:
+            self._deny(500, [], b"Internal Server Error")
+        elif self._wire is not None:
+            self._wire.close(Close(code))
+        elif self._expected is not None:  # accepted, and never attached
+            self._transport.close()
+
+    async def receive(self) -> Message:
+        """ASGI's ``receive``."""
+        if not self._begun:
+            self._begun = True
+            return {"type": "websocket.connect"}
+        if self._wire is not None:
+            return await cast(Inbox, self._wire.channel).get(self._wire)
+        await self._gone.wait()
+        return {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+
+    async def send(self, message: Message) -> None:
+        """ASGI's ``send``."""
+        kind = message["type"]
+        if self._wire is not None:
+            await self._send(self._wire, kind, message)
+        elif self._gone.is_set():
+            raise Gone("the peer has disconnected")
+        elif self._answered:
+            raise RuntimeError(f"{kind!r} was sent after the handshake was refused")
+        elif self._denial is not None:
+            self._continue_denial(kind, message)
+        elif kind == "websocket.accept":
+            self._accept(message.get("subprotocol"), list(message.get("headers") or ()))
+        elif kind == "websocket.close":
+            self._deny(403, [], b"")
+        elif kind == "websocket.http.response.start":
+            self._denial = (message["status"], list(message.get("headers") or ()), b"")
+        else:
+            raise RuntimeError(f"a handshake is answered first, with an accept, not {kind!r}")
+
+    def _accept(self, subprotocol: str | None, headers: list[tuple[bytes, bytes]]) -> None:
+        answer = accept(self._key, subprotocol, [*self._headers, *headers])
+        self._answered = True
+        self._transport.write(answer)
+        self._log("[accepted]")
+        if self._expected is None:
+            hub = self._wires.foreign
+            inbox = cast(Channel, Inbox())  # a channel as far as a wire uses one
+            wire = self._wire = Wire(hub, inbox, self._wires, _FOREIGN.close_timeout)
+            self._catch_up(wire, self._put_on_wire(wire))
+
+    def _continue_denial(self, kind: str, message: Message) -> None:
+        if kind != "websocket.http.response.body":
+            raise RuntimeError(f"the refusal's body is awaited, not {kind!r}")
+        assert self._denial is not None
+        status, headers, body = self._denial
+        body += message.get("body", b"")
+        self._denial = (status, headers, body)
+        if not message.get("more_body"):
+            self._deny(status, headers, body)
+
+    def _deny(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        answer = denial(status, [*self._headers, *headers], body)
+        self._answered = True
+        if not self._transport.is_closing():
+            self._transport.write(answer)
+            self._transport.close()
+        self._log(str(status))
+
+    async def _send(self, wire: Wire, kind: str, message: Message) -> None:
+        if wire.state == CLOSED or (wire.state != OPEN and kind == "websocket.send"):
+            raise Gone("the connection has ended")
+        if kind == "websocket.send":
+            data = message.get("bytes")
+            frame = text_frame(message["text"]) if data is None else binary_frame(data)
+            if wire.slow and not await wire.hub.drain(wire.id):
+                raise Gone("the connection has ended")
+            wire.hub.send(wire.id, frame)
+        elif kind == "websocket.close":
+            wire.close(Close(message.get("code") or 1000, message.get("reason") or ""))
+        else:
+            raise RuntimeError(f"a WebSocket is open: {kind!r} cannot be sent")
+
+    # The transport.
+
+    def lost(self) -> None:
+        """The peer left during the handshake."""
+        self._gone.set()
+
+    def shutdown(self) -> None:
+        """The server shuts down."""
+        if self._wire is not None:
+            self._wire.close(GOING_AWAY)

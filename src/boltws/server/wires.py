@@ -1,0 +1,141 @@
+"""All that one server has on its wires: who is attached, the sweeper, the drainers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
+
+from ..client import OPEN
+from ..errors import KEEPALIVE_TIMEOUT, UNFINISHED
+from ..hub import Hub
+from ..options import Options
+from .wire import Wire
+
+if TYPE_CHECKING:
+    from ..runtime import Runtime
+
+_TICK = 0.5  # seconds; every time limit of a connection is kept to within two of these
+
+
+class ServerState(Protocol):
+    """uvicorn's state of one server, as far as we touch it."""
+
+    connections: set[Any]
+
+
+class Pending(Protocol):
+    """A connection whose request is not complete."""
+
+    def give_up(self) -> None:
+        """It took too long."""
+
+
+class Wires:
+    """One server's connections beyond HTTP.
+
+    One sweeper looks after the times of all of them (keepalive, unfinished messages, unfinished
+    requests), so that no connection needs a timer or a task of its own.
+    """
+
+    def __init__(self, connections: set[Any]) -> None:
+        self.attached = 0
+        self.clock = 0.0
+        self.pending: dict[Pending, tuple[float, float]] = {}  # since when, how long it may take
+        self.foreign = Hub()  # sockets of apps that are no Bolt
+        self._connections = connections
+        self._drainers: dict[Runtime, Drainer] = {}
+        self._sweeping = False
+
+    def start(self) -> None:
+        """Begin to sweep, unless that is so."""
+        if not self._sweeping:
+            self._sweeping = True
+            loop = asyncio.get_running_loop()
+            self.foreign.start(loop)
+            self.clock = loop.time()
+            loop.call_later(_TICK, self._sweep, loop)
+
+    @property
+    def drainers(self) -> int:
+        """How many of uvicorn's connections are drainers of ours."""
+        return sum(drainer in self._connections for drainer in self._drainers.values())
+
+    def register(self, runtime: Runtime) -> None:
+        """Have uvicorn wait for the clients of `runtime` when it shuts down."""
+        if runtime not in self._drainers:
+            drainer = self._drainers[runtime] = Drainer(runtime, self._connections.discard)
+            self._connections.add(drainer)
+
+    # The sweeper.
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.clock = now = loop.time()
+        for pending, (since, limit) in list(self.pending.items()):
+            if now - since > limit:
+                pending.give_up()
+        for wire, options in list(self._wires()):
+            self._look_at(wire, options, now)
+        if self.attached or self.pending:
+            loop.call_later(_TICK, self._sweep, loop)
+        else:
+            self._sweeping = False
+
+    def _wires(self) -> Iterator[tuple[Wire, Options]]:
+        for runtime in self._drainers:
+            for client in runtime.hub.clients.values():
+                if isinstance(client, Wire):
+                    yield client, runtime.options
+        for client in self.foreign.clients.values():
+            if isinstance(client, Wire):
+                yield client, client.channel.options
+
+    def _look_at(self, wire: Wire, options: Options, now: float) -> None:
+        if wire.state != OPEN:
+            return
+        if wire.held:  # we do not listen, so its silence says nothing
+            wire.seen = wire.pinged = 0.0
+            return
+        partial = wire.partial
+        limit = wire.channel.options.message_timeout
+        if partial is not None and limit is not None and now - partial.since > limit:
+            wire.fail(UNFINISHED)
+            return
+        if wire.seen == 0.0:  # heard since the last look
+            wire.seen = now
+            wire.pinged = 0.0
+        elif wire.pinged:
+            if options.ping_timeout is not None and now - wire.pinged > options.ping_timeout:
+                wire.close(KEEPALIVE_TIMEOUT)
+                wire.abort()
+        elif options.ping_interval is not None and now - wire.seen >= options.ping_interval:
+            wire.ping(now)
+
+
+class Drainer:
+    """Stands for a Bolt among uvicorn's connections: it is told of the shutdown and waited for,
+    under a mount too, where no lifespan reaches."""
+
+    def __init__(self, runtime: Runtime, gone: Callable[[Drainer], None]) -> None:
+        self._runtime = runtime
+        self._gone = gone
+        self._task: asyncio.Task[None] | None = None
+
+    def shutdown(self) -> None:
+        """uvicorn shuts down."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._runtime.drain())
+            self._task.add_done_callback(lambda _: self._gone(self))
+
+
+_servers: WeakKeyDictionary[Any, Wires] = WeakKeyDictionary()
+
+
+def wires_of(state: ServerState) -> Wires:
+    """The wires of the server that `state` belongs to."""
+    wires = _servers.get(state)
+    if wires is None:
+        wires = _servers[state] = Wires(state.connections)
+    wires.start()
+    return wires

@@ -1,0 +1,75 @@
+"""Threads for blocking callbacks.
+
+``concurrent.futures`` would do, but for one thing: it joins its threads when the interpreter
+exits, so a callback that never returns would hold the process past its shutdown deadline for
+ever. These threads are daemons.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import copy_context
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+_Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
+
+
+class Workers:
+    """Up to `limit` threads, started as they are needed."""
+
+    __slots__ = ("_busy", "_jobs", "_limit", "_threads")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._threads = 0
+        self._busy = 0  # jobs not settled
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+
+    def submit(self, call: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        """Run ``call(*args)`` in a thread, in a copy of the current context."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Any] = loop.create_future()
+        context = copy_context()
+        self._busy += 1
+        if self._threads < min(self._busy, self._limit):
+            self._threads += 1
+            Thread(target=self._work, name=f"boltws-{self._threads}", daemon=True).start()
+        self._jobs.put((lambda: context.run(call, *args), done, loop))
+        return done
+
+    def stop(self) -> None:
+        """Let each thread end when it has done what it is doing."""
+        for _ in range(self._threads):
+            self._jobs.put(None)
+        self._threads = 0
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            call, done, loop = job
+            result: Any = None
+            failure: BaseException | None = None
+            try:
+                result = call()
+            except BaseException as error:
+                failure = error
+            try:
+                loop.call_soon_threadsafe(self._settle, done, result, failure)
+            except RuntimeError:
+                return  # the loop closed while the callback ran
+            del job, call, done, result, failure
+
+    def _settle(
+        self, done: asyncio.Future[Any], result: Any, failure: BaseException | None
+    ) -> None:
+        self._busy -= 1
+        if done.cancelled():
+            return
+        if failure is None:
+            done.set_result(result)
+        else:
+            if isinstance(failure, StopIteration):  # a future refuses it
+                failure = RuntimeError(f"a callback raised {failure!r}")
+            done.set_exception(failure)

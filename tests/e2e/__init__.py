@@ -1,0 +1,1 @@
+"""The library as a client sees it: real sockets, on each kind of server that Bolt runs on."""
