@@ -57,7 +57,8 @@ def as_step(callback: Callback, workers: Workers | None) -> Step:
         def step(event: Event) -> Any:
             return callback()
 
-    called = callback if inspect.isroutine(callback) else callback.__call__
+    target: Any = callback
+    called = target if inspect.isroutine(target) else target.__call__
     if workers is None or inspect.iscoroutinefunction(inspect.unwrap(called)):
         return step
 
