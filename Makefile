@@ -23,6 +23,7 @@ FOLDERS   = $(wildcard $(CHECKED))
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
+	@echo "The chat: open http://localhost:$(PORT) in two tabs. Ctrl-C ends it."
 	@$(BIN)/boltws run examples.chat.app:bolt --port $(PORT)
 
 test: $(VENV)/.test
@@ -47,7 +48,7 @@ clean:
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "boltws needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
-	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 $(VENV)/.demo: EXTRAS =

@@ -186,8 +186,8 @@ def test_event_has(name: str, signature: str) -> None:
 @pytest.mark.parametrize("name", EVENT_ATTRIBUTES)
 def test_event_knows(name: str) -> None:
     """What an event tells."""
-    assert hasattr(Event, name)
-    assert not inspect.isfunction(getattr(Event, name))
+    assert name in dir(Event) or name in Event.__annotations__
+    assert not inspect.isfunction(getattr(Event, name, None))
 
 
 @pytest.mark.parametrize("name", REQUEST_ATTRIBUTES)
@@ -252,7 +252,7 @@ def public_objects() -> Iterator[tuple[str, Any]]:
                 yield f"{name}.{attribute}", member
 
 
-@pytest.mark.parametrize(("name", "value"), public_objects())
+@pytest.mark.parametrize(("name", "value"), list(public_objects()))
 def test_it_has_a_docstring(name: str, value: Any) -> None:
     """`help()` and editors show what a name is for."""
     doc = inspect.getdoc(value)

@@ -71,10 +71,10 @@ class AsgiClient(Client):
 
     # Out: a queue of our own, as ASGI's `send` must be awaited.
 
-    def _write(self, frame: bytes) -> None:
-        message = decode(frame)
-        kind = "text" if isinstance(message, str) else "bytes"
-        self._push({"type": "websocket.send", kind: message}, len(frame))
+    def _write(self, frames: bytes) -> None:
+        for message, size in decode(frames):
+            kind = "text" if isinstance(message, str) else "bytes"
+            self._push({"type": "websocket.send", kind: message}, size)
         if self._unsent_bytes > self.channel.options.send_buffer_limit:
             self.pause_writing()
 

@@ -37,6 +37,7 @@ class Client:
         "hub",
         "id",
         "params",
+        "pending",
         "request",
         "rooms",
         "slow",
@@ -53,6 +54,8 @@ class Client:
         self.channel = channel
         self.write: Write = _refuse  # until it is open
         self.state = OPENING
+        # Frames gathered in this turn of the loop; never None while the client is slow.
+        self.pending: list[bytes] | None = None
         self.slow = 0  # 1: since this turn of the loop; 2: since an earlier one
         self.busy = False  # an event of its is being handled
         self.held = 0  # why reading is paused
@@ -118,6 +121,8 @@ class Client:
         if not self.slow and self.state == OPEN:
             self.slow = 1
             self.write = self._write_slow
+            if self.pending is None:
+                self.pending = []
             self.hub.became_slow(self)
 
     def resume_writing(self) -> None:
@@ -125,9 +130,12 @@ class Client:
         if self.slow and self.state == OPEN:
             self.slow = 0
             self.write = self.writer()
+            if not self.pending:
+                self.pending = None
             self.hub.caught_up(self)
 
     def _write_slow(self, frame: bytes) -> bool | None:
+        self.flush()
         # Nothing drains within one turn of the loop, so a burst in one turn may go further.
         if self.slow == 1:
             if self.unsent() + len(frame) <= 8 * self.channel.options.send_buffer_limit:
@@ -135,12 +143,20 @@ class Client:
                 return None
         return False
 
+    def flush(self) -> None:
+        """Hand what was gathered in this turn to the transport."""
+        frames = self.pending
+        if frames:
+            self.pending = [] if self.slow else None
+            self.writer()(frames[0] if len(frames) == 1 else b"".join(frames))
+
     # The end.
 
     def close(self, close: Close) -> bool:
         """Close the connection from this side. False when it has ended already."""
         if self.state != OPEN:
             return False
+        self.flush()
         self.send_close(close)
         self.end(close)
         return True
@@ -152,6 +168,7 @@ class Client:
             self.state = CLOSING
             self.write = _refuse
             self.hub.remove(self)
+            self.pending = None
             self.channel.disconnected(self)
 
 

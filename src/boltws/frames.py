@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterator
 from struct import Struct
 
 from .errors import Close
@@ -82,8 +83,19 @@ def close_frame(close: Close) -> bytes:
     return encode(CLOSE, _pack_code(close.code) + close.reason.encode())
 
 
-def decode(frame: bytes) -> str | bytes:
-    """The message in a data frame made by this module: for servers that take messages."""
-    marker = frame[1]
-    payload = frame[2 if marker < 126 else 4 if marker == 126 else 10 :]
-    return payload.decode() if frame[0] & 0x0F == TEXT else payload
+def decode(frames: bytes) -> Iterator[tuple[str | bytes, int]]:
+    """The messages in data frames made by this module, each with the size of its frame: for
+    servers that take messages."""
+    start = 0
+    while start < len(frames):
+        size = frames[start + 1]
+        body = start + 2
+        if size > 125:
+            wide = 2 if size == 126 else 8
+            size = int.from_bytes(frames[body : body + wide])
+            body += wide
+        stop = body + size
+        payload = frames[body:stop]
+        text = frames[start] & 0x0F == TEXT
+        yield (payload.decode() if text else payload), stop - start
+        start = stop

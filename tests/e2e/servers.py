@@ -228,12 +228,12 @@ class Served:
             self._ready.set()
             await stop.wait()
 
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            self.port = listener.getsockname()[1]
-            config.bind = [f"fd://{listener.fileno()}"]
-            app: Any = self._app
-            await hypercorn.asyncio.serve(app, config, shutdown_trigger=running, mode="asgi")
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        self.port = listener.getsockname()[1]
+        config.bind = [f"fd://{listener.detach()}"]  # hypercorn's own from now on
+        app: Any = self._app
+        await hypercorn.asyncio.serve(app, config, shutdown_trigger=running, mode="asgi")
 
     async def _run_granian(self) -> None:
         with socket.socket() as probe:

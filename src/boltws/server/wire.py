@@ -110,6 +110,7 @@ class Wire(FrameReader):
 
     def on_close(self, close: Close) -> None:
         if self.state == OPEN:
+            self.flush()
             self.transport.write(close_frame(Close(close.code)))
             self.end(close)
         self.state = CLOSED
@@ -118,6 +119,7 @@ class Wire(FrameReader):
 
     def fail(self, close: Close) -> None:
         if self.state == OPEN and not self.transport.is_closing():
+            self.flush()
             self.transport.write(close_frame(close))
         self.end(close)
         self.state = CLOSED
