@@ -1,7 +1,8 @@
 """`python -m bench`: server CPU per message, boltws against its peers in the same run.
 
 Figures of one machine say little; ratios of two servers measured in turns on it say more.
-Every sample has a fresh server process. Exit code 1: the run failed. A missed target is no failure.
+Every round starts the servers afresh, and in it they take turns, slice by slice.
+Exit code 1: the run failed. A missed target is no failure.
 """
 
 import argparse
@@ -13,15 +14,14 @@ import sys
 from .client import Failed
 from .report import Comparison, environment, table
 from .scenarios import SCENARIOS, Scenario
-from .server import Server
 
-PEERS = ("aiohttp", "boltws", "starlette", "websockets")
+PEERS = ("aiohttp", "boltws", "floor", "starlette", "websockets")
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     names = [scenario.name for scenario in SCENARIOS]
-    parser.add_argument("--quick", action="store_true", help="a fourth of the work, 3 rounds")
+    parser.add_argument("--quick", action="store_true", help="fewer slices, 3 rounds")
     parser.add_argument(
         "--scenario", choices=names, action="append", help="only this one; may be repeated"
     )
@@ -57,18 +57,14 @@ def cores() -> tuple[int | None, int | None]:
 
 
 def compare(
-    scenario: Scenario, subject: str, peers: list[str], rounds: int, effort: float, core: int | None
+    scenario: Scenario, subject: str, peers: list[str], rounds: int, slices: int, core: int | None
 ) -> list[Comparison]:
-    """A B A B ...: what slows this machine for a while slows both."""
-    servers = [subject, *peers]
-    samples: list[list[float]] = [[] for _ in servers]
+    samples = []
     for done in range(rounds):
-        for name, taken in zip(servers, samples, strict=True):
-            progress(f"{scenario.name}: round {done + 1} of {rounds}, {name}")
-            with Server(name, core) as server:
-                taken.append(scenario.measure(server, effort))
+        progress(f"{scenario.name}: round {done + 1} of {rounds}")
+        samples.append(scenario.sample([subject, *peers], slices, core))
     progress("")
-    ours, *others = samples
+    ours, *others = map(list, zip(*samples, strict=True))
     return [
         Comparison(scenario, subject, peer, ours, theirs)
         for peer, theirs in zip(peers, others, strict=True)
@@ -94,12 +90,12 @@ def main() -> int:
         f"{chosen.rounds} rounds; server CPU, user and system; "
         + ("one core: server and load share it" if mine is None else "server and load on two cores")
     )
-    effort = 0.25 if chosen.quick else 1.0
+    slices = 4 if chosen.quick else 10
     comparisons: list[Comparison] = []
     try:
         for scenario in wanted:
             comparisons += compare(
-                scenario, chosen.subject, chosen.peers, chosen.rounds, effort, core
+                scenario, chosen.subject, chosen.peers, chosen.rounds, slices, core
             )
     except (Failed, OSError) as error:
         print(f"\nbench: {type(error).__name__}: {error}", file=sys.stderr)

@@ -3,6 +3,7 @@
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from math import inf
 from statistics import median
 from typing import Any
 
@@ -14,7 +15,7 @@ HEADER = ("scenario", "unit", "", "", "ratio", "min-max", "target", "met")
 
 @dataclass(frozen=True)
 class Comparison:
-    """One scenario on two servers; sample i of one was taken right beside sample i of the other."""
+    """One scenario on two servers; sample i of both is from the same round."""
 
     scenario: Scenario
     subject: str
@@ -24,7 +25,7 @@ class Comparison:
 
     @property
     def ratios(self) -> list[float]:
-        return [a / b for a, b in zip(self.ours, self.theirs, strict=True)]
+        return [a / b if b else inf for a, b in zip(self.ours, self.theirs, strict=True)]
 
     @property
     def target(self) -> float | None:
@@ -73,6 +74,8 @@ def environment(peers: list[str]) -> dict[str, str]:
     """What the figures depend on, by name and version."""
     found = {"python": platform.python_version(), "system": platform.platform()}
     for package in dict.fromkeys([*peers, "uvicorn", "uvloop"]):
+        if package == "floor":
+            continue  # no package of anybody's
         try:
             found[package] = version(package)
         except PackageNotFoundError:

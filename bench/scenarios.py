@@ -1,9 +1,12 @@
-"""What is measured. A scenario takes a fresh server and gives one figure: a sample."""
+"""What is measured: some work that a server is given again and again, and what it costs it."""
 
 import resource
+import select
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from .client import Crowd, Failed, close_frame, connect, greet, masked, tcp, unmasked
 from .peers import TEXTS
@@ -14,60 +17,83 @@ ECHOERS = 50
 IDLERS = 9_000
 FRAME = len(unmasked(TEXTS[0]))
 
+Work = Callable[[int], int]
+"""Does something so many times. Gives the number of units (messages, ...) that came of it."""
 
-def fan_out(server: Server, effort: float, burst: int = 1) -> float:
-    """Server CPU per delivery: `burst` messages in one turn to 1,000 members, then wait for all."""
+
+def fan_out(server: Server, burst: int = 1) -> Work:
+    """`burst` messages in one turn of the loop to 1,000 members, then wait for all of them."""
     room = Crowd(connect(server.port, "/room", MEMBERS))
     control = connect(server.port, "/control", 1)[0]
     command = masked(f"go {burst}")
+    control.send(command)
+    room.compare(b"".join(map(unmasked, TEXTS[:burst])))
 
-    def go(times: int) -> None:
+    def work(times: int) -> int:
         for _ in range(times):
             control.send(command)
             room.receive(burst * FRAME)
+        return times * burst * MEMBERS
 
-    control.send(command)
-    room.compare(b"".join(map(unmasked, TEXTS[:burst])))
-    times = max(10, round(effort * (600 if burst == 1 else 40)))
-    go(times // 5)
-    before = server.cpu()
-    go(times)
-    return (server.cpu() - before) / (times * burst * MEMBERS)
+    return work
 
 
-def fan_out_burst(server: Server, effort: float) -> float:
-    return fan_out(server, effort, burst=len(TEXTS))
-
-
-def echo(server: Server, effort: float, depth: int = 1) -> float:
-    """Server CPU per message, `depth` of them in flight on each of 50 connections."""
+def echo(server: Server, depth: int = 1) -> Work:
+    """50 connections, each with `depth` messages in flight, written at once."""
     crowd = Crowd(connect(server.port, "/echo", ECHOERS))
     request = b"".join(map(masked, TEXTS[:depth]))
     for client in crowd.clients.values():
         client.send(request)
     crowd.compare(b"".join(map(unmasked, TEXTS[:depth])))
-    rounds = max(10, round(effort * (2_000 if depth == 1 else 250)))
-    crowd.exchange(request, depth * FRAME, rounds // 5)
-    before = server.cpu()
-    crowd.exchange(request, depth * FRAME, rounds)
-    return (server.cpu() - before) / (rounds * depth * ECHOERS)
+
+    def work(times: int) -> int:
+        crowd.exchange(request, depth * FRAME, times)
+        return times * depth * ECHOERS
+
+    return work
 
 
-def echo_deep(server: Server, effort: float) -> float:
-    return echo(server, effort, depth=len(TEXTS))
+def opening(server: Server) -> Work:
+    """From TCP's open to its close, with the handshake of Chrome.
+
+    The client sends the first close frame and the server closes TCP, as RFC 6455 7.1.1 asks.
+    """
+
+    def work(times: int) -> int:
+        for _ in range(times):
+            clients = [tcp(server.port) for _ in range(20)]
+            greet(clients, "/echo")
+            for client in clients:
+                client.send(close_frame())
+            for client in clients:
+                answer = b""
+                while chunk := client.recv(256):
+                    answer += chunk
+                client.close()
+                if answer != b"\x88\x02\x03\xe8":
+                    raise Failed(f"not the expected answer to a close frame: {answer!r}")
+        return times * 20
+
+    return work
 
 
-def memory(server: Server, effort: float) -> float:
-    """Resident kilobytes per connection that has said nothing yet, handshake by Chrome."""
-    # The first hundred pay for what is loaded and allocated once.
-    open_and_close(server, 100)
+def idling(server: Server) -> Work:
+    """Connections that say nothing after the handshake of Chrome, and stay."""
+    opening(server)(5)  # the first hundred pay for what is loaded and allocated once
     time.sleep(1)
-    before = server.resident()
-    crowd = Crowd(connect(server.port, "/echo", idlers()))
-    time.sleep(1)  # what the handshakes took and gave back is not held per connection
-    after = server.resident()
-    crowd.exchange(masked(TEXTS[0]), FRAME, 1)  # they were all alive
-    return (after - before) / len(crowd.clients)
+    kept = []
+
+    def work(times: int) -> int:
+        kept.extend(connect(server.port, "/echo", times))
+        time.sleep(1)  # what the handshakes took and gave back is not held per connection
+        poll = select.poll()
+        for client in kept:
+            poll.register(client, select.POLLIN)
+        if poll.poll(0):
+            raise Failed("an idle connection was closed, or got something")
+        return times
+
+    return work
 
 
 def idlers() -> int:
@@ -76,47 +102,60 @@ def idlers() -> int:
     return IDLERS if hard == resource.RLIM_INFINITY else min(IDLERS, hard - 200)
 
 
-def opening(server: Server, effort: float) -> float:
-    """Server CPU for a connection from TCP's open to its close, the handshake by Chrome."""
-    times = max(100, round(effort * 1_000))
-    open_and_close(server, times // 5)
-    before = server.cpu()
-    open_and_close(server, times)
-    return (server.cpu() - before) / times
-
-
-def open_and_close(server: Server, times: int) -> None:
-    """The client sends the first close frame, the server closes TCP, as RFC 6455 7.1.1 asks."""
-    for _ in range(times // 20):
-        clients = [tcp(server.port) for _ in range(20)]
-        greet(clients, "/echo")
-        for client in clients:
-            client.send(close_frame())
-        for client in clients:
-            answer = b""
-            while chunk := client.recv(256):
-                answer += chunk
-            client.close()
-            if answer != b"\x88\x02\x03\xe8":
-                raise Failed(f"not the expected answer to a close frame: {answer!r}")
-
-
 @dataclass(frozen=True)
 class Scenario:
-    """`target` is what boltws shall reach: a ratio to aiohttp, or with `absolute` a figure."""
+    """Work, and what is read before and after it: by default the server's CPU time.
+
+    `target` is what boltws shall reach: a ratio to aiohttp, or with `absolute` a figure.
+    """
 
     name: str
     unit: str
-    measure: Callable[[Server, float], float]
+    prepare: Callable[[Server], Work]
+    times: int  # what makes a slice of about 0.2 s
     target: float | None = None
     absolute: bool = False
+    meter: Callable[[Server], float] = Server.cpu
+
+    def sample(self, peers: list[str], slices: int, core: int | None) -> list[float]:
+        """One figure for each peer, from servers started afresh.
+
+        They take turns, slice by slice: what slows the machine for a while slows all of them.
+        """
+        costs = [0.0] * len(peers)
+        units = [0] * len(peers)
+        with ExitStack() as stack:
+            servers = [stack.enter_context(Server(peer, core)) for peer in peers]
+            works = [self.prepare(server) for server in servers]
+            for work in works:  # to warm up
+                work(self.times)
+            for _ in range(slices):
+                for i, (server, work) in enumerate(zip(servers, works, strict=True)):
+                    before = self.meter(server)
+                    units[i] += work(self.times)
+                    costs[i] += self.meter(server) - before
+        return [cost / count for cost, count in zip(costs, units, strict=True)]
+
+
+class Memory(Scenario):
+    """What is opened stays, so there is one slice, and one server at a time."""
+
+    def sample(self, peers: list[str], slices: int, core: int | None) -> list[float]:
+        taken = []
+        for peer in peers:
+            with Server(peer, core) as server:
+                work = self.prepare(server)
+                before = self.meter(server)
+                units = work(idlers())
+                taken.append((self.meter(server) - before) / units)
+        return taken
 
 
 SCENARIOS = [
-    Scenario("fan-out", "us/delivery", fan_out, 0.75),
-    Scenario("fan-out16", "us/delivery", fan_out_burst, 0.30),
-    Scenario("echo", "us/message", echo, 0.85),
-    Scenario("echo16", "us/message", echo_deep, 0.75),
-    Scenario("memory", "KB/connection", memory, 3.5, absolute=True),
-    Scenario("open", "us/connection", opening),
+    Scenario("fan-out", "us/delivery", fan_out, 50, 0.75),
+    Scenario("fan-out16", "us/delivery", partial(fan_out, burst=16), 5, 0.30),
+    Scenario("echo", "us/message", echo, 400, 0.85),
+    Scenario("echo16", "us/message", partial(echo, depth=16), 50, 0.75),
+    Memory("memory", "KB/connection", idling, 0, 3.5, absolute=True, meter=Server.resident),
+    Scenario("open", "us/connection", opening, 6),
 ]

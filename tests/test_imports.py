@@ -25,6 +25,7 @@ LAYERS: list[set[str]] = [
         "hub",
         "options",
         "origin",
+        "outbox",
         "pipeline",
         "routing",
         "runtime",
@@ -86,10 +87,10 @@ def _walk(module: str, node: ast.AST, inside: bool, typing: bool) -> Iterator[Im
         for name in _from(module, node):
             yield Import(module, name, node.lineno, inside, typing)
     elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-        for child in node.body:
-            yield from _walk(module, child, inside, typing=True)
-        for child in node.orelse:
-            yield from _walk(module, child, inside, typing)
+        for guarded in node.body:
+            yield from _walk(module, guarded, inside, typing=True)
+        for other in node.orelse:
+            yield from _walk(module, other, inside, typing)
     else:
         inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         for child in ast.iter_child_nodes(node):
@@ -118,7 +119,9 @@ def _from(module: str, node: ast.ImportFrom) -> Iterator[str]:
 
 def layer_of(module: str) -> int:
     top = module.partition(".")[0]
-    return next(i for i, layer in enumerate(LAYERS) if top in layer)
+    found = [i for i, layer in enumerate(LAYERS) if top in layer]
+    assert found, f"{top} has no place in LAYERS yet: what may import it, and what may it import?"
+    return found[0]
 
 
 def ours(module: str) -> list[Import]:

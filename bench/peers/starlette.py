@@ -1,4 +1,7 @@
-"""Starlette on a stock uvicorn, with the WebSocket protocol that uvicorn chooses."""
+"""Starlette on a stock uvicorn, with the WebSocket protocol that uvicorn chooses.
+
+Compression and keepalive are off: aiohttp's server has neither.
+"""
 
 import sys
 
@@ -49,4 +52,5 @@ if __name__ == "__main__":
         log_level="warning",
         access_log=False,
         ws_per_message_deflate=False,
+        ws_ping_interval=None,
     )

@@ -38,6 +38,12 @@ class Attachment(Protocol):
     loopback: bool
     """Whether the server is bound to loopback."""
 
+    def register(self, runtime: Runtime) -> None:
+        """Have the server's shutdown part with the clients of `runtime`, and wait for it."""
+
+    def abort(self) -> None:
+        """End the connection at once."""
+
     def client(self, runtime: Runtime, endpoint: Endpoint) -> Client:
         """A client of the endpoint, not on the wire yet."""
 
@@ -55,7 +61,12 @@ async def serve(
         return
     if kind not in ("http", "websocket"):
         raise BoltError(f"an ASGI server sent a scope of unknown type {kind!r}")
-    runtime.start()  # done already, but in a mount, where no lifespan reaches
+    try:
+        runtime.start()  # done already, but in a mount, where no lifespan reaches
+    except BoltError as error:
+        logger.error("boltws cannot start: %s", error)
+        await _fail(kind, scope, receive, send)
+        return
     found = runtime.router.match(_path(scope))
     if kind == "websocket" and found is not None:
         endpoint, params = found
@@ -69,6 +80,14 @@ async def serve(
         await _answer(send, 426, "this is a WebSocket endpoint", [(b"upgrade", b"websocket")])
     else:
         await _answer(send, 404, "Not Found", [])
+
+
+async def _fail(kind: str, scope: Scope, receive: Receive, send: Send) -> None:
+    if kind == "websocket":
+        await receive()
+        await refuse(scope, send, _FAILED)
+    else:
+        await _answer(send, 500, _FAILED.reason, [])
 
 
 def _path(scope: Scope) -> str:
@@ -123,11 +142,12 @@ class Handshake:
         self.receive = receive
         self.send = send
         extensions = scope.get("extensions") or {}
-        self.wire: Attachment | None = extensions.get(EXTENSION)
-        if self.wire is not None:
+        self.socket: Attachment | None = extensions.get(EXTENSION)
+        if self.socket is not None:
             runtime.own_server = True
-            if not runtime.options.attach:
-                self.wire = None
+            self.socket.register(runtime)
+        # Where clients are attached: None means over ASGI's `receive` and `send`.
+        self.wire = self.socket if runtime.options.attach else None
 
     async def run(self) -> None:
         """Answer the handshake; on other servers than ours, then serve the client to its end."""
@@ -147,7 +167,9 @@ class Handshake:
             self.wire.attach(client, event)
         else:
             assert isinstance(client, AsgiClient)
-            await client.run(event, self.receive)
+            aborted = await client.run(event, self.receive)
+            if aborted and self.socket is not None:
+                self.socket.abort()
 
     async def _answer(self) -> tuple[Client, ConnectEvent] | None:
         """Accept or refuse; the refused is counted by its cause. None where it was refused."""
@@ -158,7 +180,7 @@ class Handshake:
         peer = Peer(
             self.scope,
             self.runtime.options.trusted_proxies,
-            self.wire.loopback if self.wire is not None else None,
+            self.socket.loopback if self.socket is not None else None,
         )
         if refusal := self._unwelcome(peer):
             await refuse(self.scope, self.send, refusal)
@@ -254,12 +276,13 @@ class Handshake:
         """A before raised: fail closed, and tell the peer nothing."""
         self._count("error")
         event.client.channel.report(event, error)
-        return Refusal(500, "internal server error", ())
+        return _FAILED
 
     def _count(self, cause: str) -> None:
         self.runtime.hub.ledger.refused[cause] += 1
 
 
+_FAILED = Refusal(500, "internal server error", ())
 _BUSY = Refusal(503, "service unavailable", [("retry-after", "1")])
 
 

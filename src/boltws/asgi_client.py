@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
 from typing import Any
 
 from .channel import TURN, Channel
@@ -25,6 +24,8 @@ class AsgiClient(Client):
         "_aborted",
         "_finished",
         "_readable",
+        "_reader",
+        "_receive",
         "_send",
         "_sender",
         "_unsent",
@@ -41,6 +42,8 @@ class AsgiClient(Client):
         self._unsent: deque[tuple[Message, int]] = deque()
         self._unsent_bytes = 0
         self._sender: asyncio.Task[None] | None = None
+        self._reader: asyncio.Future[Close]
+        self._receive: Callable[[], Awaitable[Message]]
         self._aborted = asyncio.Event()
         self._finished = asyncio.Event()
 
@@ -90,7 +93,10 @@ class AsgiClient(Client):
         try:
             while self._unsent:
                 message, size = self._unsent.popleft()
-                await self._send(message)
+                if message["type"] == "websocket.close":
+                    await self._send_close(message)
+                else:
+                    await self._send(message)
                 self._unsent_bytes -= size
                 if self.slow and self._unsent_bytes < limit // 4:
                     self.resume_writing()
@@ -99,37 +105,59 @@ class AsgiClient(Client):
         finally:
             self._sender = None
 
+    async def _send_close(self, message: Message) -> None:
+        # granian 2 holds a close back while a `receive` is pending, so none is.
+        reader = self._reader
+        reader.cancel()
+        await asyncio.wait([reader])
+        if reader.cancelled():
+            try:
+                await self._send(message)
+            finally:
+                self._reader = asyncio.ensure_future(self._read())
+
     # In.
 
-    async def run(self, event: Event, receive: Callable[[], Awaitable[Message]]) -> None:
-        """Serve the client from its `connect` until its `disconnect` has been handled."""
-        reader = asyncio.ensure_future(self._read(receive))
+    async def run(self, event: Event, receive: Callable[[], Awaitable[Message]]) -> bool:
+        """Serve the client from its `connect` until its `disconnect` has been handled. Whether
+        it was aborted."""
+        self._receive = receive
+        self._reader = asyncio.ensure_future(self._read())
         aborted = asyncio.ensure_future(self._aborted.wait())
         try:
             self.hub.add(self)
             self.channel.connected(self, event)
-            await asyncio.wait([reader, aborted], return_when=asyncio.FIRST_COMPLETED)
-        finally:
+            lost = await self._until_gone(aborted)
+        except BaseException:
             lost = Close(LOST)
-            if reader.done() and not reader.cancelled() and reader.exception() is None:
-                lost = reader.result()
-            reader.cancel()
+            raise
+        finally:
+            self._reader.cancel()
             aborted.cancel()
             self.end(lost)
             self.state = CLOSED
             self.hub.closing.discard(self)
         await self._finished.wait()  # so that the server waits for it when it stops
-        if self._sender is not None:
-            self._sender.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._sender
+        return self._aborted.is_set()
 
-    async def _read(self, receive: Callable[[], Awaitable[Message]]) -> Close:
+    async def _until_gone(self, aborted: asyncio.Future[Any]) -> Close:
+        """How the connection ended."""
+        while True:
+            reader = self._reader
+            await asyncio.wait([reader, aborted], return_when=asyncio.FIRST_COMPLETED)
+            if not reader.done():
+                return Close(LOST)
+            if not reader.cancelled():
+                return Close(LOST) if reader.exception() else reader.result()
+            if self._sender is not None:  # it is sending the close, and reads on behind it
+                await asyncio.wait([self._sender, aborted], return_when=asyncio.FIRST_COMPLETED)
+
+    async def _read(self) -> Close:
         ledger = self.hub.ledger
         limit = self.channel.options.max_message_size
         count = 0
         while True:
-            message = await receive()
+            message = await self._receive()
             if message["type"] == "websocket.disconnect":
                 return Close(message.get("code") or NO_CODE, message.get("reason") or "")
             data = message.get("bytes")

@@ -178,10 +178,8 @@ class Channel:
             client.waiting = deque()
         client.waiting.append(DISCONNECTED)
         if not client.busy:
-            client.busy = True
-            assert self.hub.loop is not None
             # Not at once: whoever closes may be in the middle of another client's handler.
-            self.hub.loop.call_soon(self._go_on, client)
+            self.resume(client)
 
     def give_up(self, client: Client) -> None:
         """Drop what waits, counted: the shutdown's deadline has passed."""
@@ -192,6 +190,12 @@ class Channel:
             client.waiting = deque([DISCONNECTED] if behind else ())
 
     # Running.
+
+    def resume(self, client: Client) -> None:
+        """Run what waits, in the next turn of the loop; the client is marked as busy until then."""
+        client.busy = True
+        assert self.hub.loop is not None
+        self.hub.loop.call_soon(self._go_on, client)
 
     def _go_on(self, client: Client) -> None:
         """Run what waits until it is done or must be awaited."""
@@ -204,9 +208,7 @@ class Channel:
             self._run(client, event)
             if client.busy:
                 return
-        client.busy = True
-        assert self.hub.loop is not None
-        self.hub.loop.call_soon(self._go_on, client)
+        self.resume(client)
 
     def _next(self, client: Client) -> Event | None:
         waiting = client.waiting

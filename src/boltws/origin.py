@@ -108,9 +108,9 @@ def _same_host(origin: str, host: str, scheme: str) -> bool:
     try:
         ours = urlsplit("//" + host)
         theirs = urlsplit(origin)
-        if not theirs.hostname or theirs.scheme not in ("http", "https"):
-            return False
-        if theirs.hostname != ours.hostname:
+        if theirs.scheme not in ("http", "https") or "@" in theirs.netloc or theirs.path:
+            return False  # no origin that a browser sends (RFC 6454, section 6.2)
+        if not theirs.hostname or theirs.hostname != ours.hostname:
             return False
         their_port = theirs.port or _PORTS[theirs.scheme]
         if ours.port is None and theirs.port is None and theirs.scheme == "https":

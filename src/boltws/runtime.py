@@ -23,6 +23,7 @@ logger = logging.getLogger("boltws")
 
 _POLL = 0.01  # seconds between looks while draining
 _GRACE = 1.0  # seconds that disconnects get when the shutdown's deadline has passed
+_FIRST_MOVE = 0.25  # seconds in which another server may end the connections at its stop
 _RESERVED = 64  # descriptors that stay free for files, the loop, the http app's own connections
 
 
@@ -156,6 +157,10 @@ class Runtime:
         self.accepting = False
         spread = self.options.shutdown_spread
         began = loop.time()
+        # Other servers end the connections themselves, some (granian 2) at the same moment, and
+        # a close of ours would then be stuck in them.
+        while not self.own_server and hub.clients and loop.time() < began + _FIRST_MOVE:
+            await asyncio.sleep(_POLL)
         deadline = began + spread + self.options.shutdown_timeout
         waiting = deque(hub.clients.values())
         total = len(waiting)

@@ -7,7 +7,8 @@ import http.client
 import logging
 import socket
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from websockets.asyncio.client import connect
 
-# LAZY
+from boltws.server.run import build_server
 
 from .helpers import PATIENCE, until
 
@@ -77,6 +78,9 @@ ours = pytest.mark.parametrize(
     "server", [name for name, kind in KINDS.items() if kind.ours], indirect=True
 )
 """For what holds wherever the protocol is boltws' own: attached, not attached, and mounted."""
+
+attached = pytest.mark.parametrize("server", ["boltws", "mount"], indirect=True)
+"""For what only a client on the wire does: over ASGI there are turns of the loop in between."""
 
 with_lifespan = pytest.mark.parametrize(
     "server", [name for name, kind in KINDS.items() if not kind.mounted], indirect=True
@@ -179,6 +183,23 @@ class Served:
         if self._failure is not None:
             raise self._failure
 
+    @asynccontextmanager
+    async def stopping(self) -> AsyncIterator[None]:
+        """The server's end goes on inside the block, and behind it has come."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.to_thread(self.stop))
+            yield
+
+    def unhandled(self) -> list[dict[str, Any]]:
+        """What reached the loop's exception handler, but for what is the server's own mess."""
+        if self.kind.host != "hypercorn":
+            return self.loop_errors
+        # It cancels the tasks of open connections when it stops, and asyncio's streams complain.
+        return [e for e in self.loop_errors if "StreamReaderProtocol" not in e["message"]]
+
+    def has_ended_well(self) -> bool:
+        return not (self.thread.is_alive() or self._failure or self.unhandled())
+
     def _run(self) -> None:
         new_loop = asyncio.new_event_loop if self.kind.host == "granian" else uvloop.new_event_loop
         try:
@@ -195,8 +216,6 @@ class Served:
         self.loop_errors.append(context)
 
     async def _run_boltws(self) -> None:
-        from boltws.server.run import build_server
-
         server = build_server(self._app, host="127.0.0.1", port=0, access_log=False)
         await self._run_uvicorn_server(server)
 
@@ -220,6 +239,7 @@ class Served:
         self._leave = lambda: self.loop.call_soon_threadsafe(stop.set)
         config = hypercorn.config.Config()
         config.loglevel = "ERROR"
+        config.graceful_timeout = 0.5  # it waits for WebSockets without telling them anything
         # Its own handler would print; the records are for whoever watches the logs.
         config.errorlog = logging.getLogger("hypercorn.error")
         self._tune(config)

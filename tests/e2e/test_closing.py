@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -171,9 +172,11 @@ async def test_disconnect_is_the_last(new_bolt: NewBolt, serve: Serve) -> None:
     async with serve(bolt).connect("/p") as client:
         for n in range(5):
             await client.send(f"{n}")
-    await eventually(lambda: bolt.stats().connections_now == 0)
-    assert await seen.next() == "connect"
-    gate.open()
+        assert await seen.next() == "connect"
+        closing = asyncio.ensure_future(client.close())  # granian ends it when the app has
+        await eventually(lambda: bolt.stats().connections_now == 0)
+        gate.open()
+        await closing
     assert await seen.take(6) == [*((f"{n}", 0) for n in range(5)), "disconnect"]
     await eventually(lambda: bolt.stats().waiting == bolt.stats().running == 0)
     assert seen.seen.count("disconnect") == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -156,10 +155,9 @@ async def test_a_client_of_starlette_when_the_server_stops(
     served = serve(app)
     async with served.connect("/echo") as client:
         assert await ask(client, "x") == "text x"
-        stopping = asyncio.ensure_future(asyncio.to_thread(served.stop))
-        assert (await closed(client))[0] == 1012
-        assert (await seen.next())[0] == 1012
-        await stopping
+        async with served.stopping():
+            assert (await closed(client))[0] == 1012
+            assert (await seen.next())[0] == 1012
 
 
 @ours
@@ -198,7 +196,7 @@ class Slow:
 async def test_an_upgrade_while_a_response_is_in_flight(
     new_bolt: NewBolt, serve: Serve, together: bool
 ) -> None:
-    """It is refused and the connection closed: its answer would stand before the other's."""
+    """It gets no answer, which would stand before the other's, and the connection closes."""
     slow = Slow()
     bolt = new_bolt(http=slow)
     bolt.ws("/p", None, lambda event: event.reply(event.message))
@@ -211,9 +209,9 @@ async def test_an_upgrade_while_a_response_is_in_flight(
             wire.send(page)
             await slow.started.next()
             wire.send(handshake(served, "/p"), text("smuggled"))
-        answer = await wire.end()
         slow.gate.open()
-    assert b" 101 " not in answer
+        answer = await wire.end()
+    assert answer.count(b"HTTP/1.1 ") == answer.count(b" 200 OK") <= 1
     stats = bolt.stats()
     assert (stats.connections_opened, stats.received) == (0, 0)
 

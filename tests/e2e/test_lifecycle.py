@@ -167,9 +167,8 @@ async def test_the_server_stops(new_bolt: NewBolt, serve: Serve, kind: Kind) -> 
     served = serve(bolt)
     async with served.connect("/p") as one, served.connect("/p") as two:
         assert await recv(one) == await recv(two) == "hello"
-        stopping = asyncio.ensure_future(asyncio.to_thread(served.stop))
-        codes = {(await closed(client))[0] for client in (one, two)}
-        await stopping
+        async with served.stopping():
+            codes = {(await closed(client))[0] for client in (one, two)}
     if kind.host in ("boltws", "uvicorn"):
         assert codes == {1012}
     assert seen.seen[:2] == ["connect", "connect"]
@@ -203,11 +202,10 @@ async def test_a_stop_lets_running_handlers_end(new_bolt: NewBolt, serve: Serve)
         await client.send("two")
         assert await seen.next() == "one"
         await eventually(lambda: bolt.stats().waiting == 1)
-        stopping = asyncio.ensure_future(asyncio.to_thread(served.stop))
-        await eventually(lambda: served_refuses(served.port))
-        gate.open()
-        assert (await closed(client))[0] == 1012
-        await stopping
+        async with served.stopping():
+            await eventually(lambda: served_refuses(served.port))
+            gate.open()
+            assert (await closed(client))[0] == 1012
     assert await seen.take(4) == ["done", "two", "done", ("disconnect", 1012)]
     assert bolt.stats().imbalance() == ""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from .conftest import NewBolt, Serve
-from .helpers import recv, refused
+from .helpers import eventually, recv
 from .servers import Served, everywhere
 from .wire import Wire, handshake
 
@@ -19,9 +20,8 @@ async def allowed(served: Served, origin: Any, path: str = "/p") -> bool:
     try:
         async with served.connect(path, origin=origin) as client:
             return bool(await recv(client) == "hello")
-    except Exception:
-        answer = await refused(served.connect(path, origin=origin))
-        assert answer.status_code == 403
+    except InvalidStatus as refusal:
+        assert refusal.response.status_code == 403
         return False
 
 
@@ -46,7 +46,7 @@ async def test_the_default(new_bolt: NewBolt, serve: Serve) -> None:
     for origin in foreign:
         assert not await allowed(served, origin), origin
     stats = bolt.stats()
-    assert stats.refused == {"origin": 2 * len(foreign)}
+    assert stats.refused == {"origin": len(foreign)}
     assert stats.connections_opened == 2
 
 
@@ -113,4 +113,4 @@ async def test_the_host_on_loopback(new_bolt: NewBolt, serve: Serve) -> None:
     for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", f"LOCALHOST:{port}"):
         async with Wire(served) as wire:
             await wire.upgrade("/p", host=host, origin=f"http://{host}".lower())
-    assert bolt.stats().connections_opened == 4
+    await eventually(lambda: bolt.stats().connections_opened == 4)

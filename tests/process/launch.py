@@ -45,6 +45,7 @@ STOCK = [UVICORN, UVICORN_MOUNTED]
 _LIVE_APP = '''
 """Keeps a journal of what happened to its clients; `api` mounts the same Bolt in FastAPI."""
 import asyncio
+import atexit
 import threading
 import time
 from pathlib import Path
@@ -57,9 +58,12 @@ HERE = Path(__file__).parent
 bolt = Bolt(OPTIONS)
 live = bolt.ws("/live")
 still = bolt.ws("/blocking", blocking=True)
+guarded = bolt.ws("/guarded")
 api = FastAPI()
 api.mount("/in", bolt)
 never = threading.Event()
+# The last word, whoever serves: every message and every connection is accounted for.
+atexit.register(lambda: note("books", bolt.stats().imbalance() or "balance"))
 
 
 def note(*words):
@@ -72,13 +76,28 @@ def joined(event):
     event.reply(event.client_id)
 
 
+@guarded.on_before
+async def ask(event):
+    if event.type == "connect":
+        note("asked")
+        while not (HERE / "release").exists() or "forever" in event.request.query:
+            await asyncio.sleep(0.01)
+
+
 def left(event):
     note("disconnect", event.client_id, event.close_code, time.monotonic())
 
 
-for endpoint in (live, still):
+for endpoint in (live, still, guarded):
     endpoint.on_connect(joined)
     endpoint.on_disconnect(left)
+
+
+@live.on_after
+async def slow_goodbye(event):
+    if event.type == "disconnect":
+        await asyncio.sleep(0.05)
+        note("goodbye", event.client_id)
 
 
 @live.on_message

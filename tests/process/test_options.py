@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import http.client
 import signal
+import socket
 import ssl
 import sys
 from pathlib import Path
 
 import pytest
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import unix_connect
+from websockets.sync.client import connect, unix_connect
 
 from .conftest import Serve
 from .harness import PATIENCE, console_script, free_port
@@ -99,7 +100,9 @@ def test_tls(serve: Serve, certificate: tuple[Path, Path], way: str) -> None:
     command += ["--ssl-certfile", str(cert), "--ssl-keyfile", str(key)]
     served = serve(
         command if way == "command" else [sys.executable, "app.py"],
-        app=ECHO_APP.replace("port=0", f"port=0, ssl_certfile={str(cert)!r}, ssl_keyfile={str(key)!r}"),
+        app=ECHO_APP.replace(
+            "port=0", f"port=0, ssl_certfile={str(cert)!r}, ssl_keyfile={str(key)!r}"
+        ),
     )
     trust = ssl.create_default_context(cafile=str(cert))
     with served.connect("/live", "wss", ssl=trust) as client:
@@ -252,3 +255,38 @@ def test_the_current_folder_is_importable(serve: Serve, tmp_path: Path) -> None:
         client.send("hello")
         assert client.recv(timeout=PATIENCE) == "hello"
     assert served.stop() == 0
+
+
+@pytest.mark.parametrize("host", ["localhost", "0.0.0.0", "::1"])
+def test_other_hosts(serve: Serve, host: str) -> None:
+    """A name, every address, and IPv6: the startup line names the host and the port it took."""
+    if host == "::1" and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    command = [*BOLTWS_RUN, "app:bolt", "--host", host, "--port", "0"]
+    served = serve(command, app=ECHO_APP)
+    assert served.port
+    shown = f"[{host}]" if ":" in host else host
+    assert f"://{shown}:{served.port}" in served.output
+    reached = ["[::1]"] if host == "::1" else ["127.0.0.1"]
+    if host == "localhost" and has_ipv6() and "::1" in addresses_of(host):
+        reached.append("[::1]")  # the same port for each of the name's addresses
+    for address in reached:
+        uri = f"ws://{address}:{served.port}/live"
+        with connect(uri, proxy=None, open_timeout=PATIENCE) as client:
+            client.send("hello")
+            assert client.recv(timeout=PATIENCE) == "hello"
+    assert served.stop() == 0
+    served.assert_no_noise()
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def addresses_of(host: str) -> set[str]:
+    return {str(found[4][0]) for found in socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -54,6 +55,19 @@ def disconnects(folder: Path) -> dict[str, list[str]]:
     return seen
 
 
+def goodbyes(folder: Path) -> list[str]:
+    """The clients whose disconnect pipelines came to their end."""
+    return sorted(words[1] for words in read_journal(folder) if words[0] == "goodbye")
+
+
+def assert_the_books_balance(folder: Path) -> None:
+    """At the end of the process nothing that came in or went out is unaccounted for.
+
+    Only where the exit is ours: a stock server ends by its signal, and runs nothing at exit.
+    """
+    assert ["books", "balance"] in read_journal(folder), read_journal(folder)
+
+
 def connected(stack: ExitStack, served: Served, path: str) -> tuple[ClientConnection, str]:
     """A client that is known to the app, and its id."""
     client = stack.enter_context(served.connect(path))
@@ -62,9 +76,14 @@ def connected(stack: ExitStack, served: Served, path: str) -> tuple[ClientConnec
     return client, client_id
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-@pytest.mark.parametrize("launch", OURS, ids=str)
-@pytest.mark.parametrize("endpoint", ["/live", "/blocking"])
+@pytest.mark.parametrize(
+    ("launch", "number", "endpoint"),
+    [
+        *((launch, number, "/live") for launch in OURS for number in SIGNALS),
+        *((launch, signal.SIGTERM, "/blocking") for launch in (SCRIPT, MOUNTED)),
+    ],
+    ids=str,
+)
 def test_a_running_pipeline_ends_before_the_close(
     serve: Serve, tmp_path: Path, launch: Launch, number: signal.Signals, endpoint: str
 ) -> None:
@@ -88,15 +107,20 @@ def test_a_running_pipeline_ends_before_the_close(
     assert {client_id: seen.pop(client_id, None) for client_id in expected} == expected
     # The probes that got in before the drain began had their one disconnect as well.
     assert all(len(codes) == 1 for codes in seen.values())
+    assert set(goodbyes(tmp_path)) >= {client_id for _, client_id in idle}
+    assert_the_books_balance(tmp_path)
     served.assert_no_noise()
 
 
 @pytest.mark.parametrize("launch", STOCK, ids=str)
-def test_a_stock_server_loses_no_disconnect(serve: Serve, tmp_path: Path, launch: Launch) -> None:
+@pytest.mark.parametrize("endpoint", ["/live", "/blocking"])
+def test_a_stock_server_loses_no_disconnect(
+    serve: Serve, tmp_path: Path, launch: Launch, endpoint: str
+) -> None:
     """Stock uvicorn closes first, but all clients get 1012, and pipelines and disconnects end."""
     served = serve(launch.argv, app=live_app("shutdown_timeout=60"))
     with ExitStack() as stack:
-        busy, busy_id = connected(stack, served, launch.prefix + "/live")
+        busy, busy_id = connected(stack, served, launch.prefix + endpoint)
         idle = [connected(stack, served, launch.prefix + "/live") for _ in range(3)]
         busy.send("wait")
         assert busy.recv(timeout=PATIENCE) == "started"
@@ -109,6 +133,7 @@ def test_a_stock_server_loses_no_disconnect(serve: Serve, tmp_path: Path, launch
     expected = {client_id: ["1012"] for client_id in [busy_id, *(i for _, i in idle)]}
     assert disconnects(tmp_path) == expected
     assert ["finished", busy_id] in read_journal(tmp_path)
+    assert set(goodbyes(tmp_path)) >= {client_id for _, client_id in idle}
     served.assert_no_noise()
 
 
@@ -128,6 +153,9 @@ def test_a_stuck_handler_is_cut_at_the_deadline(
     assert code == 0 or not launch.ours
     assert ["cut", stuck_id] in read_journal(tmp_path)
     assert disconnects(tmp_path) == {stuck_id: ["1012"]}
+    assert goodbyes(tmp_path) == [stuck_id]
+    if launch.ours:
+        assert_the_books_balance(tmp_path)
 
 
 @pytest.mark.parametrize("launch", [SCRIPT, MOUNTED], ids=str)
@@ -145,10 +173,60 @@ def test_a_stuck_thread_does_not_hold_the_exit(
         assert until_closed(stuck) == ([], 1012)
         assert until_closed(idle) == ([], 1012)
         assert served.wait() == 0
-    seen = disconnects(tmp_path)
-    assert seen.pop(idle_id) == ["1012"]
-    # A client's events never overlap: while its thread runs, its disconnect has to wait.
-    assert stuck_id not in seen
+    # The thread will not end before the process, so the deadline lets its client's disconnect run.
+    assert disconnects(tmp_path) == {stuck_id: ["1012"], idle_id: ["1012"]}
+    assert_the_books_balance(tmp_path)
+
+
+@pytest.mark.parametrize("launch", [SCRIPT, MOUNTED], ids=str)
+def test_what_waits_is_handled_before_the_close(
+    serve: Serve, tmp_path: Path, launch: Launch
+) -> None:
+    """Messages that were there before the signal are not lost: each reply comes before 1012."""
+    served = serve(launch.argv, app=live_app("shutdown_timeout=60"))
+    with ExitStack() as stack:
+        busy, busy_id = connected(stack, served, launch.prefix + "/live")
+        busy.send("wait")
+        assert busy.recv(timeout=PATIENCE) == "started"
+        for number in range(20):
+            busy.send(str(number))
+        # A pong is an answer from behind them: they have been read.
+        assert busy.ping().wait(PATIENCE)
+        served.send(signal.SIGTERM)
+        eventually(lambda: refuses(served, launch.prefix + "/live"), "handshakes refused")
+        (tmp_path / "release").touch()
+        replies = ["reply to wait", *(f"reply to {number}" for number in range(20))]
+        assert until_closed(busy) == (replies, 1012)
+        assert served.wait() == 0
+    assert disconnects(tmp_path)[busy_id] == ["1012"]
+    assert_the_books_balance(tmp_path)
+
+
+@pytest.mark.parametrize("launch", [SCRIPT, MOUNTED], ids=str)
+@pytest.mark.parametrize("query", ["", "?forever"])
+def test_a_handshake_under_way_is_refused(
+    serve: Serve, tmp_path: Path, launch: Launch, query: str
+) -> None:
+    """A before that still runs gets its time, or is cut; there never was a client."""
+    options = "shutdown_timeout=1" if query else "shutdown_timeout=60"
+    served = serve(launch.argv, app=live_app(options))
+    with ExitStack() as stack:
+        peer = stack.enter_context(socket.create_connection(("127.0.0.1", served.port), PATIENCE))
+        peer.sendall(handshake(served.port, launch.prefix + "/guarded" + query))
+        eventually(lambda: ["asked"] in read_journal(tmp_path), "the before runs")
+        idle, idle_id = connected(stack, served, launch.prefix + "/live")
+        served.send(signal.SIGTERM)
+        assert until_closed(idle) == ([], 1012)  # so the drain has begun
+        (tmp_path / "release").touch()
+        answer = b""
+        while chunk := peer.recv(4096):
+            answer += chunk
+        # Cut, it counts as a before that failed, and those are refused with 500.
+        statuses = (b"HTTP/1.1 503 ", b"HTTP/1.1 500 ") if query else (b"HTTP/1.1 503 ",)
+        assert answer.startswith(statuses), answer
+        assert served.wait() == 0
+    assert disconnects(tmp_path) == {idle_id: ["1012"]}
+    assert_the_books_balance(tmp_path)
 
 
 @pytest.mark.parametrize("launch", [SCRIPT, MOUNTED], ids=str)
@@ -173,6 +251,7 @@ def test_a_silent_client_does_not_hold_the_exit(
     seen = disconnects(tmp_path)
     assert seen.pop(good_id) == ["1012"]
     assert [len(codes) for codes in seen.values()] == [1]
+    assert_the_books_balance(tmp_path)
     served.assert_no_noise()
 
 
@@ -231,6 +310,59 @@ def test_without_clients_the_end_is_clean(
     assert served.stop(number) == 0
     served.assert_no_noise()
     assert (["returned"] in read_journal(tmp_path)) == (launch is SCRIPT)
+
+
+def test_nothing_is_left_open(serve: Serve, tmp_path: Path) -> None:
+    """Under Python's development mode no file, socket, task or coroutine is left behind."""
+    command = [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "app.py"]
+    served = serve(command, app=live_app())
+    with ExitStack() as stack:
+        for endpoint in ("/live", "/blocking"):
+            client, _ = connected(stack, served, endpoint)
+            client.send("hello")
+            while client.recv(timeout=PATIENCE) != "reply to hello":
+                pass
+        with served.connect("/live"):
+            pass
+        assert served.stop() == 0
+    served.assert_no_noise()
+    assert "ResourceWarning" not in served.output, served.output
+    assert_the_books_balance(tmp_path)
+
+
+def test_it_can_be_run_again(serve: Serve, tmp_path: Path) -> None:
+    """After a stop the same Bolt may start again, on another loop and with new clients."""
+    source = """
+        import time
+        from pathlib import Path
+
+        from boltws import Bolt
+
+        bolt = Bolt()
+        bolt.ws("/live", on_message=lambda event: event.reply(event.message))
+        bolt.run(port=0)
+        print("once more", flush=True)
+        while not Path("go").exists():
+            time.sleep(0.01)
+        bolt.ws("/more", on_message=lambda event: event.reply("more " + event.message))
+        bolt.run(port=0)
+        assert bolt.stats().imbalance() == "", bolt.stats()
+    """
+    served = serve([sys.executable, "app.py"], app=source)
+    with served.connect("/live") as client:
+        client.send("hello")
+        assert client.recv(timeout=PATIENCE) == "hello"
+        served.send(signal.SIGINT)
+        assert until_closed(client) == ([], 1012)
+    served.wait_for(lambda line: line == "once more", "that it goes on")
+    served.forget_output()
+    (tmp_path / "go").touch()
+    with served.connect("/more") as client:
+        client.send("hello")
+        assert client.recv(timeout=PATIENCE) == "more hello"
+        assert served.stop() == 0
+        assert until_closed(client) == ([], 1012)
+    served.assert_no_noise()
 
 
 def test_a_second_interrupt_is_obeyed(serve: Serve, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def assert_names(line: str, *parts: str) -> None:
         ("app:bolt.nothing", ["bolt.nothing", "app"]),
         ("app:number", ["number", "int", "ASGI"]),
         ("app.py", ["app.py", "module:"]),
-        ("app.py:bolt", ["app.py", "app:bolt"]),
+        ("app.py:bolt", ["'app.py'", "'app'"]),
     ],
 )
 def test_a_bad_target_is_named(serve: Serve, target: str, named: list[str]) -> None:
@@ -105,7 +105,7 @@ def test_a_module_missing_inside_is_not_taken_for_the_app(serve: Serve) -> None:
     ("lines", "named"),
     [
         (["bolt.ws('/twice')", "bolt.ws('/twice')"], ["/twice", "twice"]),
-        (["bolt.ws('/a/:x')", "bolt.ws('/a/{y}')"], ["/a/:x", "/a/{y}"]),
+        (["bolt.ws('/a/:x')", "bolt.ws('/a/{x}')"], ["/a/:x", "/a/{x}"]),
         (["bolt.ws('/live', 'no_such_callback')"], ["no_such_callback", "on_connect", "/live"]),
         (["bolt.ws('/live').before('no_such_before')"], ["no_such_before", "before", "/live"]),
         (["bolt.after('no_such_after')"], ["no_such_after", "after"]),
@@ -195,8 +195,12 @@ def test_a_port_in_use_is_named_with_reload(serve: Serve) -> None:
     """The supervisor that watches for changes reports the same, and leaves no process behind."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        command = [*BOLTWS_RUN, "app:bolt", "--reload", "--port", port]
-        assert_names(the_one_line(serve, command, app=GOOD_APP), port, "in use")
+        served = serve([*BOLTWS_RUN, "app:bolt", "--reload", "--port", port], app=GOOD_APP)
+        assert served.wait() == 1, served.output
+        # What it watches has been logged by then; the error is the one other line.
+        errors = [line for line in served.stderr if not line.startswith("INFO:")]
+        assert len(errors) == 1, served.output
+        assert_names(errors[0], "boltws: ", port, "in use")
 
 
 @pytest.mark.skipif(
@@ -217,10 +221,13 @@ def test_a_bad_host_is_named(serve: Serve, host: str) -> None:
     assert_names(the_one_line(serve, by_command, app=GOOD_APP), host)
 
 
-def test_a_port_out_of_range_is_named(serve: Serve) -> None:
-    """65,535 is the last port."""
-    line = the_one_line(serve, [sys.executable, "app.py"], app=RUN.format("port=70000"))
-    assert_names(line, "70000")
+@pytest.mark.parametrize("port", ["70000", "-1"])
+def test_a_port_out_of_range_is_named(serve: Serve, port: str) -> None:
+    """65,535 is the last port; what is beyond must not be served on some other port."""
+    line = the_one_line(serve, [sys.executable, "app.py"], app=RUN.format(f"port={port}"))
+    assert_names(line, port)
+    line = the_one_line(serve, [*BOLTWS_RUN, "app:bolt", f"--port={port}"], app=GOOD_APP)
+    assert_names(line, port)
 
 
 @pytest.mark.parametrize(
@@ -267,4 +274,29 @@ def test_a_failed_start_leaves_the_port_free(serve: Serve, tmp_path: Path) -> No
     with served.connect("/live") as client:
         client.send("again")
         assert client.recv(timeout=30) == "again"
+    assert served.stop() == 0
+
+
+def test_a_unix_socket_in_use_is_named(serve: Serve, tmp_path: Path) -> None:
+    """A path that another server listens on, and a file that is no socket, are left alone."""
+    (tmp_path / "notes").write_text("precious")
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(str(tmp_path / "s"))
+        taken.listen()
+        for path in ("s", "notes"):
+            line = the_one_line(serve, [*BOLTWS_RUN, "app:bolt", "--uds", path], app=GOOD_APP)
+            assert_names(line, f"'{path}'", "another path")
+        assert (tmp_path / "s").is_socket()
+    assert (tmp_path / "notes").read_text() == "precious"
+
+
+def test_a_unix_socket_that_was_left_is_taken(serve: Serve, tmp_path: Path) -> None:
+    """The socket of a server that was killed does not stand in the way of the next."""
+    command = [*BOLTWS_RUN, "app:bolt", "--uds", "s"]
+    killed = serve(command, app=GOOD_APP)
+    killed.wait_for(lambda line: "unix:s" in line, "the path of its socket")
+    killed.kill()
+    assert (tmp_path / "s").is_socket()
+    served = serve(command, app=GOOD_APP)
+    served.wait_for(lambda line: "unix:s" in line, "the path of its socket")
     assert served.stop() == 0

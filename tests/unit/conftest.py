@@ -83,7 +83,6 @@ async def start(bolts: list[Bolt]) -> AsyncIterator[Start]:
     flows: list[Flow] = []
 
     def start(bolt: Bolt) -> Flow:
-        bolt._runtime.start()
         flows.append(Flow(bolt))
         return flows[-1]
 

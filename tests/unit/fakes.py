@@ -1,4 +1,4 @@
-"""What stands in for the machine: a transport without a socket, a loop whose time is jumped over."""
+"""What stands in for the machine: a transport without a socket, a loop that jumps over time."""
 
 from __future__ import annotations
 
@@ -151,10 +151,10 @@ class FakeTransport(asyncio.Transport):
         return self.unsent
 
     def _deliver(self) -> None:
+        # One read a turn, as a real loop does; what is read may pause reading.
         if self.reading and self._incoming:
+            self._loop.call_soon(self._deliver)
             self._protocol.data_received(self._incoming.popleft())
-            if self.reading and self._incoming:
-                self._loop.call_soon(self._deliver)
 
     def _end(self, error: Exception | None) -> None:
         if not self._over:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from math import ceil
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from boltws import Bolt
 from boltws.channel import Message
@@ -17,6 +20,9 @@ from boltws.event import ConnectEvent
 from boltws.frames import decode
 from boltws.hub import Hub
 from boltws.request import pack
+
+PATIENCE = 10.0
+"""Seconds until a wait is given up: only a hang ends there."""
 
 
 class FakeClient(Client):
@@ -42,8 +48,8 @@ class FakeClient(Client):
 
     @property
     def got(self) -> list[str | bytes]:
-        """The messages that went out."""
-        return [decode(frame) for frame in self.frames]
+        """The messages that went out, those of this turn included."""
+        return [message for message, _ in decode(b"".join([*self.frames, *(self.pending or [])]))]
 
     # What the hub asks of a wire.
 
@@ -96,6 +102,8 @@ class FakeClient(Client):
 
     def leaves(self, code: int = 1000, reason: str = "") -> None:
         """The peer closes the connection."""
+        if self.state == OPEN:
+            self.flush()
         self.end(Close(code, reason))
         self._gone()
 
@@ -116,14 +124,22 @@ class FakeClient(Client):
         return not (self.busy or self.waiting)
 
     async def quiet(self) -> None:
-        """Let the loop turn until the client is idle."""
-        await turns_until(lambda: self.idle)
+        """Let the loop turn until the client is idle and has read what it may read."""
+        await turns_until(
+            lambda: self.idle and (not self.inbox or self.held > 0 or self.state == CLOSED)
+        )
+
+    async def quiet_in_time(self) -> None:
+        """Let time pass on the test's :class:`Clock` until the client is idle."""
+        while not self.idle:
+            await asyncio.sleep(1 / 4)
 
 
 class Flow:
-    """A started Bolt and its clients."""
+    """A Bolt, started on the running loop, and its clients."""
 
     def __init__(self, bolt: Bolt) -> None:
+        bolt._runtime.start()
         self.bolt = bolt
         self.runtime = bolt._runtime
         self.hub = bolt._hub
@@ -154,9 +170,22 @@ class Flow:
         for client in self.clients:
             if client.state == OPEN:
                 client.leaves()
+        Gate.open_all()
         if self.runtime.started:
-            await turns_until(lambda: not (self.hub.ending or self.hub.running))
-            self.runtime.stop()
+            try:
+                await turns_until(lambda: not (self.hub.ending or self.hub.running))
+            finally:
+                await self._cut()
+                self.runtime.stop()
+
+    async def _cut(self) -> None:
+        """Leave nothing behind, also of a test that failed."""
+        for client in self.clients:
+            client.channel.give_up(client)
+        for _ in range(3):
+            for task in self.hub.running:
+                task.cancel()
+            await turns()
 
 
 class Start(Protocol):
@@ -166,8 +195,15 @@ class Start(Protocol):
 
 
 async def turns_until(check: Callable[[], bool]) -> None:
-    """Let the loop turn until it holds; what never holds ends with the test's time limit."""
+    """Let the loop turn until it holds."""
+    pause = threading.Event()
+    deadline = time.monotonic() + PATIENCE
+    turn = 0
     while not check():
+        turn += 1
+        if turn % 100 == 0:  # so it waits for a thread, which needs its share
+            pause.wait(0.001)
+            assert time.monotonic() < deadline, "it never came to that"
         await asyncio.sleep(0)
 
 
@@ -200,14 +236,23 @@ class Journal(list[Any]):
 class Gate:
     """Holds a blocking callback in its thread until the test opens it."""
 
+    _made: WeakSet[Gate] = WeakSet()
+
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._made.add(self)
 
     def open(self) -> None:
         self._event.set()
 
     def wait(self) -> None:
-        assert self._event.wait(30), "the gate was never opened"
+        assert self._event.wait(PATIENCE), "the gate was never opened"
+
+    @classmethod
+    def open_all(cls) -> None:
+        """After a test: one that failed leaves threads behind its gates."""
+        for gate in cls._made:
+            gate.open()
 
 
 class Clock:
@@ -218,7 +263,7 @@ class Clock:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.now = loop.time()
+        self.now = float(ceil(loop.time()))  # no fraction: sums of binary ones stay exact
         patched: Any = loop
         select = patched._selector.select
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, unquote
@@ -32,27 +33,41 @@ _HELD_BACK = 2**16  # bytes that may come behind a request before its handshake 
 
 def contract_broken() -> str:
     """What we use of uvicorn's protocol and it does not have; ``""`` when all is there."""
-    methods = {
-        "connection_made": ["transport"],
-        "connection_lost": ["exc"],
-        "data_received": ["data"],
-        "shutdown": [],
-        "on_message_begin": [],
-        "on_header": ["name", "value"],
-        "on_headers_complete": [],
-        "_should_upgrade": [],
-        "_unset_keepalive_if_required": [],
-        "_unsupported_upgrade_warning": [],
-        "send_400_response": ["msg"],
-    }
-    for name, parameters in methods.items():
+    for name, parameters in _METHODS.items():
         method = getattr(HttpToolsProtocol, name, None)
         if method is None or list(inspect.signature(method).parameters)[1:] != parameters:
             return f"HttpToolsProtocol.{name}({', '.join(parameters)})"
-    source = inspect.getsource(HttpToolsProtocol)
-    used = ["parser", "cycle", "pipeline", "scope", "url", "headers", "flow", "connections"]
-    used += ["tasks", "limit_concurrency", "timeout_keep_alive_task", "access_log", "app"]
-    return next((f"HttpToolsProtocol.{name}" for name in used if f"self.{name}" not in source), "")
+    try:
+        source = inspect.getsource(HttpToolsProtocol)
+    except OSError:  # a frozen program has no sources; it was checked where it was made
+        return ""
+    for name in _ATTRIBUTES:
+        if not re.search(rf"\bself\.{name}\b", source):
+            return f"HttpToolsProtocol.{name}"
+    return ""
+
+
+_METHODS = {
+    "connection_made": ["transport"],
+    "connection_lost": ["exc"],
+    "data_received": ["data"],
+    "shutdown": [],
+    "on_message_begin": [],
+    "on_url": ["url"],
+    "on_header": ["name", "value"],
+    "on_headers_complete": [],
+    "on_body": ["body"],
+    "on_message_complete": [],
+    "_should_upgrade": [],
+    "_unset_keepalive_if_required": [],
+    "_unsupported_upgrade_warning": [],
+    "send_400_response": ["msg"],
+}
+_ATTRIBUTES = (
+    "access_log app app_state asgi_version client config connections cycle flow headers "
+    "limit_concurrency loop parser pipeline root_path scheme scope server server_state tasks "
+    "timeout_keep_alive_task transport url"
+).split()
 
 
 def protocol_class(options: Options, loopback: bool) -> type[HttpToolsProtocol]:
@@ -94,6 +109,7 @@ class _Protocol(HttpToolsProtocol):
 
     def _await_request(self) -> None:
         self._header_size = self._head_came = 0
+        self._wires.start()
         self._wires.pending[self] = (self.loop.time(), self.options.handshake_timeout)
 
     def give_up(self) -> None:
@@ -199,7 +215,7 @@ class _Protocol(HttpToolsProtocol):
             self._refuse(bad.status, bad.text, bad.headers)
             return
         limit = self.limit_concurrency
-        if limit is not None and (len(self.connections) > limit or len(self.tasks) >= limit):
+        if limit is not None and (len(self.connections) >= limit or len(self.tasks) >= limit):
             logger.warning("Exceeded concurrency limit.")
             self._refuse(503, "Service Unavailable", [(b"retry-after", b"1")])
             return

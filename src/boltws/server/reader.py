@@ -141,7 +141,8 @@ class FrameReader(Client):
         try:
             if self.partial is not None and self.partial.need:
                 position = self._payload(data, 0, end)
-            while end - position >= 2:
+                budget -= 1
+            while end - position >= 2 and not self.held:
                 if budget == 0:
                     self.backlog()
                     break
@@ -168,7 +169,7 @@ class FrameReader(Client):
                 if after == position:
                     break  # not whole yet
                 position = after
-                if self.held or self.state == CLOSED:
+                if self.state == CLOSED:
                     break
         except UnicodeDecodeError:
             self.fail(BAD_UTF8)

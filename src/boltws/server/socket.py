@@ -109,12 +109,23 @@ class Socket:
         self._expected: Wire | None = None  # a Bolt's client, to be attached
         self._wire: Wire | None = None  # our own client, for an app that is no Bolt
         self._gone = asyncio.Event()
+        self._close_timeout = _FOREIGN.close_timeout
+        self._registered = False  # with a Bolt, which parts with its clients in its own way
 
     # The extension `boltws.attach`.
 
+    def register(self, runtime: Runtime) -> None:
+        """Have the server's shutdown part with the clients of `runtime`, and wait for it."""
+        self._registered = True
+        self._close_timeout = runtime.options.close_timeout
+        self._wires.register(runtime)
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._transport.abort()
+
     def client(self, runtime: Runtime, endpoint: Endpoint) -> Client:
         """A client of the endpoint, not on the wire yet."""
-        self._wires.register(runtime)
         timeout = runtime.options.close_timeout
         self._expected = Wire(runtime.hub, endpoint.channel, self._wires, timeout)
         return self._expected
@@ -205,7 +216,8 @@ class Socket:
         if self._expected is None:
             hub = self._wires.foreign
             inbox = cast(Channel, Inbox())  # a channel as far as a wire uses one
-            wire = self._wire = Wire(hub, inbox, self._wires, _FOREIGN.close_timeout)
+            wire = self._wire = _SocketWire(hub, inbox, self._wires, self._close_timeout)
+            wire.lost = self._wires.keep(self)
             self._catch_up(wire, self._put_on_wire(wire))
 
     def _continue_denial(self, kind: str, message: Message) -> None:
@@ -247,6 +259,18 @@ class Socket:
         self._gone.set()
 
     def shutdown(self) -> None:
-        """The server shuts down."""
-        if self._wire is not None:
+        """uvicorn shuts down."""
+        if self._wire is not None and not self._registered:
             self._wire.close(GOING_AWAY)
+
+
+class _SocketWire(Wire):
+    """Tells when its transport has closed, as uvicorn waits for that."""
+
+    __slots__ = ("lost",)
+
+    lost: Callable[[], None]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.lost()

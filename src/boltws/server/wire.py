@@ -148,11 +148,11 @@ class Wire(FrameReader):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport has closed."""
+        if self.state == OPEN:
+            self._read_backlog()
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        if self.state == OPEN:
-            self._read_backlog()
         self.end(Close(LOST))
         self.state = CLOSED
         self.partial = None
@@ -166,10 +166,12 @@ class Wire(FrameReader):
         self.busy = True
         while self.tail and self.state == OPEN:
             data, self.tail = self.tail, b""
+            self.held = 0
             self.parse(data, _ALL)
             if len(self.tail) == len(data):
                 break
-        self.busy = busy
+        if not busy:
+            self.channel.resume(self)
 
 
 class _Deaf(asyncio.Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -15,6 +16,7 @@ from .wire import Wire
 
 if TYPE_CHECKING:
     from ..runtime import Runtime
+    from .socket import Socket
 
 _TICK = 0.5  # seconds; every time limit of a connection is kept to within two of these
 
@@ -67,6 +69,11 @@ class Wires:
         if runtime not in self._drainers:
             drainer = self._drainers[runtime] = Drainer(runtime, self._connections.discard)
             self._connections.add(drainer)
+
+    def keep(self, socket: Socket) -> Callable[[], None]:
+        """Have uvicorn tell `socket` of its shutdown, and wait until the result is called."""
+        self._connections.add(socket)
+        return partial(self._connections.discard, socket)
 
     # The sweeper.
 

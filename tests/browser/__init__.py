@@ -1,0 +1,1 @@
+"""The demo chat as people meet it: in a real browser."""

@@ -1,0 +1,1 @@
+"""Every example, run as its own text says, with real clients."""

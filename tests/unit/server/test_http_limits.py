@@ -1,0 +1,188 @@
+"""Requests that do not come to their end, or are too large, over uvicorn's own parser."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from boltws import Bolt, Event
+from boltws.server.http import protocol_class
+from boltws.server.wires import wires_of
+
+from ..fakes import FakeTransport, in_virtual_time, passing
+from .helpers import echo, read_frames, text
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+UPGRADE = (
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+TICK = 1.0
+
+
+class Connection:
+    """A connection to a server of this Bolt, which has an endpoint at ``/``."""
+
+    def __init__(self, on_message: Any = None, **options: Any) -> None:
+        self.bolt = Bolt(**options)
+        self.bolt.ws("/", None, on_message)
+        config = Config(self.bolt, ws="none", lifespan="off", log_config=None)
+        config.load()
+        loop = asyncio.get_running_loop()
+        self.transport = FakeTransport(loop)
+        self.state = ServerState()
+        protocol = protocol_class(self.bolt._runtime.options, loopback=True)(
+            config, self.state, {}, loop
+        )
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
+
+    def send(self, data: bytes) -> None:
+        self.transport.receive(data)
+
+    @property
+    def statuses(self) -> list[int]:
+        """The statuses of the answers so far."""
+        lines = bytes(self.transport.sent).split(b"HTTP/1.1 ")[1:]
+        return [int(line[:3]) for line in lines]
+
+    def stands(self) -> bool:
+        """Whether the connection has not ended."""
+        return not self.transport.lost
+
+    async def end(self) -> None:
+        self.transport.lose()
+        await passing(10)
+        assert wires_of(self.state).pending == {}
+        assert self.state.connections == set() or wires_of(self.state).drainers == 1
+        assert self.bolt.stats().imbalance() == ""
+
+
+@pytest.mark.parametrize("piece", [b"", b"GET", GET, GET + b"X-Long: "])
+@in_virtual_time
+async def test_a_head_that_does_not_come_is_given_up(piece: bytes) -> None:
+    """A connection has `handshake_timeout` from when it was accepted, whatever part has come."""
+    connection = Connection(handshake_timeout=10)
+    connection.send(piece)
+    await passing(9.9)
+    assert connection.stands()
+    await passing(0.1 + 2 * TICK)
+    assert not connection.stands() and connection.statuses == []
+    await connection.end()
+
+
+@in_virtual_time
+async def test_trickling_gains_nothing() -> None:
+    """A byte now and then does not start the time anew."""
+    connection = Connection(handshake_timeout=10)
+    for byte in GET + b"X-Slow: " + b"x" * 100:
+        connection.send(bytes([byte]))
+        await passing(0.5)
+        if not connection.stands():
+            break
+    assert asyncio.get_running_loop().time() < 1000 + 10 + 3 * TICK
+    assert not connection.stands()
+    await connection.end()
+
+
+@in_virtual_time
+async def test_the_next_request_has_the_same_time() -> None:
+    """On a connection that is kept the head of each request is timed, from its first byte."""
+    connection = Connection(handshake_timeout=3)
+    connection.send(GET + b"\r\n")
+    await passing(4)  # uvicorn keeps it for five seconds
+    assert connection.statuses == [426] and connection.stands()
+    connection.send(GET)
+    await passing(2.9)
+    assert connection.stands()
+    await passing(0.1 + 2 * TICK)
+    assert not connection.stands() and connection.statuses == [426]
+    await connection.end()
+
+
+@in_virtual_time
+async def test_a_handshake_that_takes_its_time_is_not_given_up() -> None:
+    """The time is for the request; once it is complete a before may take longer."""
+    connection = Connection(echo, handshake_timeout=3)
+
+    async def before(event: Event) -> None:
+        if event.type == "connect":
+            await passing(60)
+
+    connection.bolt.before(before)
+    connection.send(GET + UPGRADE + b"\r\n")
+    await passing(59)
+    assert connection.statuses == [] and connection.stands()
+    await passing(2)
+    assert connection.statuses == [101]
+    await connection.end()
+
+
+@pytest.mark.parametrize("upgrade", [b"", UPGRADE])
+@pytest.mark.parametrize("pieces", [1, 7, 1000])
+@in_virtual_time
+async def test_headers_that_are_too_large_are_431(upgrade: bytes, pieces: int) -> None:
+    """`max_header_size` is for line and headers together, in however many reads they come; one
+    answer is given and the connection closed."""
+    head = GET + upgrade + b"".join(b"X-%d: %s\r\n" % (n, b"v" * 50) for n in range(100)) + b"\r\n"
+    connection = Connection(max_header_size=4096)
+    step = -(-len(head) // pieces)
+    for start in range(0, len(head), step):
+        connection.send(head[start : start + step])
+    await passing(1)
+    assert connection.statuses == [431]
+    assert not connection.stands()
+    await connection.end()
+
+
+@pytest.mark.parametrize("start", [b"GET /", GET + b"X-Endless: ", GET + b"X-"])
+@in_virtual_time
+async def test_a_line_without_an_end_is_431(start: bytes) -> None:
+    """What is in the parser and not in a header yet counts too."""
+    connection = Connection(max_header_size=4096)
+    connection.send(start)
+    sent = len(start)
+    while not connection.transport.is_closing() and sent < 100_000:
+        connection.send(b"a" * 100)
+        sent += 100
+    await passing(1)
+    assert connection.statuses == [431] and sent < 4096 + 300
+    await connection.end()
+
+
+@in_virtual_time
+async def test_what_comes_with_the_request_is_handled_behind_connect() -> None:
+    """Frames in the same read as the handshake, and others that come before its answer, are not
+    lost and not handled before it is answered."""
+    connection = Connection(echo)
+    connection.send(GET + UPGRADE + b"\r\n" + text("a") + text("b")[:3])
+    connection.send(text("b")[3:])
+    assert connection.bolt.stats().received == 0
+    await passing(1)
+    assert connection.statuses == [101]
+    frames = bytes(connection.transport.sent).split(b"\r\n\r\n", 1)[1]
+    assert [payload for _, payload in read_frames(frames)] == [b"a", b"b"]
+    await connection.end()
+
+
+@in_virtual_time
+async def test_a_peer_that_leaves_during_its_handshake_is_no_client() -> None:
+    """It is counted as refused, and nothing is written to it."""
+    connection = Connection(echo)
+
+    async def before(event: Event) -> None:
+        await passing(5)
+
+    connection.bolt.before(before)
+    connection.send(GET + UPGRADE + b"\r\n")
+    await passing(1)
+    connection.transport.lose()
+    await passing(10)
+    stats = connection.bolt.stats()
+    assert stats.connections_opened == 0 and dict(stats.refused) == {"gone": 1}
+    assert not connection.transport.sent and not connection.transport.late
+    await connection.end()
