@@ -29,14 +29,21 @@ class Server:
             os.sched_setaffinity(self.process.pid, {core})
 
     def __enter__(self) -> Self:
+        try:
+            self.wait_until_it_listens()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def wait_until_it_listens(self) -> None:
         deadline = time.monotonic() + START
         while True:
             try:
                 socket.create_connection((HOST, self.port)).close()
-                return self
+                return
             except ConnectionRefusedError:
                 if self.process.poll() is not None or time.monotonic() > deadline:
-                    self.stop()
                     raise Failed(f"{self.peer}: the server does not start") from None
                 time.sleep(0.02)
 

@@ -144,7 +144,6 @@ class Handshake:
         extensions = scope.get("extensions") or {}
         self.socket: Attachment | None = extensions.get(EXTENSION)
         if self.socket is not None:
-            runtime.own_server = True
             self.socket.register(runtime)
         # Where clients are attached: None means over ASGI's `receive` and `send`.
         self.wire = self.socket if runtime.options.attach else None

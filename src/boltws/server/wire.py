@@ -170,7 +170,8 @@ class Wire(FrameReader):
             self.parse(data, _ALL)
             if len(self.tail) == len(data):
                 break
-        if not busy:
+        self.busy = busy
+        if self.waiting and not busy:
             self.channel.resume(self)
 
 

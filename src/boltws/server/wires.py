@@ -66,6 +66,7 @@ class Wires:
 
     def register(self, runtime: Runtime) -> None:
         """Have uvicorn wait for the clients of `runtime` when it shuts down."""
+        runtime.own_server = True
         if runtime not in self._drainers:
             drainer = self._drainers[runtime] = Drainer(runtime, self._connections.discard)
             self._connections.add(drainer)
