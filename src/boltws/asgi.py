@@ -38,8 +38,9 @@ class Attachment(Protocol):
     loopback: bool
     """Whether the server is bound to loopback."""
 
-    def register(self, runtime: Runtime) -> None:
-        """Have the server's shutdown part with the clients of `runtime`, and wait for it."""
+    def register(self, runtime: Runtime, endpoint: Endpoint) -> None:
+        """Serve under the options of `endpoint`, and have the server's shutdown part with the
+        clients of `runtime` and wait for it."""
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -144,7 +145,7 @@ class Handshake:
         extensions = scope.get("extensions") or {}
         self.socket: Attachment | None = extensions.get(EXTENSION)
         if self.socket is not None:
-            self.socket.register(runtime)
+            self.socket.register(runtime, endpoint)
         # Where clients are attached: None means over ASGI's `receive` and `send`.
         self.wire = self.socket if runtime.options.attach else None
 

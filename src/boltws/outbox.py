@@ -17,7 +17,7 @@ from .client import Client
 
 # A turn that has gathered so many bytes writes them: more gains nothing, and a transport that
 # has them says which clients are slow.
-_ENOUGH = 2**16
+ENOUGH = 2**16
 
 _QUIET, _GATHERING, _BUSY = range(3)
 
@@ -25,10 +25,11 @@ _QUIET, _GATHERING, _BUSY = range(3)
 class Outbox:
     """Gathers for the clients of one hub."""
 
-    __slots__ = ("_bytes", "_calls", "_dirty", "_state", "loop")
+    __slots__ = ("_bytes", "_calls", "_dirty", "_state", "enough", "loop")
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.enough = ENOUGH
         self._dirty: list[Client] = []  # clients with frames in `pending`
         self._bytes = 0
         self._calls = 0
@@ -57,7 +58,7 @@ class Outbox:
             pending.append(frame)
         size = self._bytes + len(frame)
         self._bytes = size
-        if size > _ENOUGH:
+        if size > self.enough:
             self._flush()
         return True
 
@@ -82,7 +83,7 @@ class Outbox:
                 refused.append(client)
         size = self._bytes + len(frame)
         self._bytes = size
-        if size > _ENOUGH:
+        if size > self.enough:
             self._flush()
         return refused
 

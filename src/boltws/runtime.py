@@ -15,6 +15,7 @@ from .errors import GOING_AWAY, AlreadyStarted, ConfigurationError
 from .event import Event
 from .hub import Hub
 from .options import SERVER_OPTIONS, make_options, override_options
+from .outbox import ENOUGH
 from .pipeline import is_awaitable
 from .routing import Router
 from .workers import Workers
@@ -78,6 +79,8 @@ class Runtime:
         except BaseException:
             self._unseal()
             raise
+        limits = [endpoint.options.send_buffer_limit for endpoint in self.endpoints]
+        self.hub.outbox.enough = min([ENOUGH, *limits])
         self.router = Router((endpoint.pattern, endpoint) for endpoint in self.endpoints)
 
     def _unseal(self) -> None:

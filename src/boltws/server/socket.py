@@ -41,8 +41,8 @@ class Gone(OSError):
 class Inbox:
     """Stands where a Bolt's channel does, and keeps messages until `receive` asks for them."""
 
-    def __init__(self) -> None:
-        self.options = _FOREIGN
+    def __init__(self, options: Options) -> None:
+        self.options = options
         self._messages: deque[Message] = deque()
         self._arrived = asyncio.Event()
 
@@ -53,7 +53,7 @@ class Inbox:
         kind = "text" if isinstance(message, str) else "bytes"
         self._add({"type": "websocket.receive", kind: message})
         client.waiting_bytes += size_of(message)
-        if len(self._messages) >= _QUEUED or client.waiting_bytes > _FOREIGN.channel_bytes:
+        if len(self._messages) >= _QUEUED or client.waiting_bytes > self.options.channel_bytes:
             client.hold(FULL)
             return True
         return False
@@ -109,15 +109,16 @@ class Socket:
         self._expected: Wire | None = None  # a Bolt's client, to be attached
         self._wire: Wire | None = None  # our own client, for an app that is no Bolt
         self._gone = asyncio.Event()
-        self._close_timeout = _FOREIGN.close_timeout
+        self._options = _FOREIGN
         self._registered = False  # with a Bolt, which parts with its clients in its own way
 
     # The extension `boltws.attach`.
 
-    def register(self, runtime: Runtime) -> None:
-        """Have the server's shutdown part with the clients of `runtime`, and wait for it."""
+    def register(self, runtime: Runtime, endpoint: Endpoint) -> None:
+        """Serve under the options of `endpoint`, and have the server's shutdown part with the
+        clients of `runtime` and wait for it."""
         self._registered = True
-        self._close_timeout = runtime.options.close_timeout
+        self._options = endpoint.options
         self._wires.register(runtime)
 
     def abort(self) -> None:
@@ -215,8 +216,8 @@ class Socket:
         self._log("[accepted]")
         if self._expected is None:
             hub = self._wires.foreign
-            inbox = cast(Channel, Inbox())  # a channel as far as a wire uses one
-            wire = self._wire = _SocketWire(hub, inbox, self._wires, self._close_timeout)
+            inbox = cast(Channel, Inbox(self._options))  # a channel as far as a wire uses one
+            wire = self._wire = _SocketWire(hub, inbox, self._wires, self._options.close_timeout)
             wire.lost = self._wires.keep(self)
             self._catch_up(wire, self._put_on_wire(wire))
 

@@ -68,12 +68,15 @@ class Wire(FrameReader):
         self.hub.loop.call_soon(self._read_on)
 
     def _read_on(self) -> None:
-        if self.state == CLOSED or self.held & ~BACKLOG:
+        self.held &= ~BACKLOG
+        if self.held or self.state == CLOSED:
             return
-        self.held = 0
         if data := self.tail:
             self.tail = b""
             self.parse(data, TURN)
+        self._listen()
+
+    def _listen(self) -> None:
         if not self.held and self.state != CLOSED:
             self.transport.resume_reading()
 
@@ -144,21 +147,29 @@ class Wire(FrameReader):
     # The transport's side, with `data_received`, `pause_writing` and `resume_writing`.
 
     def eof_received(self) -> None:
-        """The peer will send no more: the transport closes itself."""
+        """The peer will send no more: the transport closes itself when all is sent."""
+        if self.state == OPEN:
+            self._lose()
+        self._end_within(self.close_timeout)  # who does not read does not let it end
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport has closed."""
         if self.state == OPEN:
-            self._read_backlog()
+            self._lose()
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        self.end(Close(LOST))
         self.state = CLOSED
         self.partial = None
         self.tail = b""
         self.hub.closing.discard(self)
         self.wires.attached -= 1
+
+    def _lose(self) -> None:
+        """The connection ended without a close."""
+        self._read_backlog()
+        self.end(Close(LOST))
+        self.state = CLOSED
 
     def _read_backlog(self) -> None:
         """What had come before the end goes to the channel, to be handled in its turn."""
