@@ -18,6 +18,7 @@ from .pipeline import Callback
 from .runtime import Runtime
 
 F = TypeVar("F", bound=Callback)
+E = TypeVar("E", bound=Callable[[Event, BaseException], Any])
 Binary = str | bytes | bytearray | memoryview
 
 
@@ -105,7 +106,7 @@ class Bolt:
         self._runtime.middleware.add_after(callback, caller_namespace())
         return callback
 
-    def on_error(self, callback: Callable[[Event, BaseException], Any]) -> Any:
+    def on_error(self, callback: E) -> E:
         """Decorator: call `callback` with the event and the exception when a callback raised."""
         self._runtime.middleware.check_open()
         self._runtime.error_handler = callback

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -192,7 +193,7 @@ class Handshake:
         except BaseException as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
-                self._count("shutdown" if self.runtime.hub.cutting else "gone")
+                self._count("gone" if self.runtime.accepting else "shutdown")
                 raise
             refusal = self._failed(event, error)
         if refusal is None and not self.runtime.accepting:
@@ -296,6 +297,10 @@ async def _lifespan(
     except BoltError as error:
         await send({"type": "lifespan.startup.failed", "message": f"boltws: {error}"})
         return
+    except Exception:  # raised on, a server might take it for an app that has no lifespan
+        message = f"boltws cannot start:\n{traceback.format_exc()}"
+        await send({"type": "lifespan.startup.failed", "message": message})
+        return
     runtime.warn_if_not_enforced()
     inner = InnerLifespan(http, scope) if http is not None else None
     failure = await inner.start() if inner is not None else None
@@ -327,6 +332,8 @@ class InnerLifespan:
     async def start(self) -> str | None:
         """Start it. None when it runs or has no lifespan, else what its failure says."""
         self._task = asyncio.create_task(self._run())
+        # Frameworks raise what they have reported already.
+        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await self._tell("startup")
 
     async def stop(self) -> str | None:

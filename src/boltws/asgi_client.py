@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from .channel import TURN, Channel
 from .client import CLOSED, OPEN, Client, Write
-from .errors import LOST, NO_CODE, TOO_BIG, Close
+from .errors import GOING_AWAY, LOST, NO_CODE, TOO_BIG, Close
 from .event import Event
 from .frames import decode
-from .hub import Hub
+from .hub import GRACE, Hub
 
 Message = MutableMapping[str, Any]
 
@@ -28,6 +29,7 @@ class AsgiClient(Client):
         "_receive",
         "_send",
         "_sender",
+        "_timer",
         "_unsent",
         "_unsent_bytes",
     )
@@ -45,6 +47,7 @@ class AsgiClient(Client):
         self._reader: asyncio.Future[Close]
         self._receive: Callable[[], Awaitable[Message]]
         self._aborted = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None  # only while the connection is closing
         self._finished = asyncio.Event()
 
     # What the hub asks of a wire.
@@ -59,6 +62,8 @@ class AsgiClient(Client):
         code = 1000 if close.code == NO_CODE else close.code
         self._push({"type": "websocket.close", "code": code, "reason": close.reason}, 0)
         self._readable.set()  # the peer's answer must be heard
+        assert self.hub.loop is not None
+        self._timer = self.hub.loop.call_later(self.channel.options.close_timeout, self.abort)
 
     def abort(self) -> None:
         self._aborted.set()
@@ -102,6 +107,7 @@ class AsgiClient(Client):
                     self.resume_writing()
         except Exception:  # servers differ in what they raise for a peer that is gone
             self._unsent.clear()
+            self._unsent_bytes = 0
         finally:
             self._sender = None
 
@@ -134,10 +140,20 @@ class AsgiClient(Client):
         finally:
             self._reader.cancel()
             aborted.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
             self.end(lost)
             self.state = CLOSED
             self.hub.closing.discard(self)
-        await self._finished.wait()  # so that the server waits for it when it stops
+        # So that the server waits for it when it stops. Code 1012 is how it tells that it does;
+        # where a peer sends it, that is how long the peer's own events may take.
+        options = self.channel.options
+        for timeout in (options.shutdown_timeout, GRACE) if lost.code == GOING_AWAY.code else ():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._finished.wait(), timeout)
+                break
+            self.hub.cut([self])
+        await self._finished.wait()
         return self._aborted.is_set()
 
     async def _until_gone(self, aborted: asyncio.Future[Any]) -> Close:

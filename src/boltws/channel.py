@@ -189,6 +189,10 @@ class Channel:
             client.waiting_bytes = 0
             client.waiting = deque([DISCONNECTED] if behind else ())
 
+    def abandon(self, client: Client) -> None:
+        """Count the event that was running when the loop ended."""
+        self.ledger.timed_out += self.ledger.started > self.ledger.over()
+
     # Running.
 
     def resume(self, client: Client) -> None:
@@ -250,18 +254,22 @@ class Channel:
         """Await what the pipeline of `event` returned, and what waits behind it, in a task."""
         assert self.hub.loop is not None
         task = self.hub.loop.create_task(self._worker(client, event, pending))
-        self.hub.running.add(task)
+        self.hub.running[task] = client
 
         def ended(task: asyncio.Task[None]) -> None:
-            self.hub.running.discard(task)
+            del self.hub.running[task]
             if task.cancelled():  # before it began: `_worker` lets no later one through
-                self._failed(event, asyncio.CancelledError(), timed_out=self.hub.cutting)
+                self._failed(event, asyncio.CancelledError(), timed_out=client in self.hub.cutting)
                 self._go_on(client)
 
         task.add_done_callback(ended)
 
     async def _worker(self, client: Client, event: Event, pending: Awaitable[Any]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         await self._finish(event, pending)
+        if task.cancelling():  # a callback cancelled it and returned: that ends with the callback
+            await self._yield()
         ran = 1
         while (following := self._next(client)) is not None:
             set_current(following)
@@ -275,7 +283,7 @@ class Channel:
                 raise
             except BaseException as error:
                 self._failed(following, error)
-            if (ran := ran + 1) % TURN == 0:
+            if (ran := ran + 1) % TURN == 0 or task.cancelling():
                 await self._yield()
         client.busy = False
 
@@ -298,7 +306,7 @@ class Channel:
         except GeneratorExit:
             raise
         except BaseException as error:
-            cut = _uncancel() and self.hub.cutting
+            cut = _uncancel() and event.client in self.hub.cutting
             if cut or (timeout is not None and limit.expired()):
                 await self._timed_out(event, error)
             else:
@@ -324,13 +332,18 @@ class Channel:
             return
         # A thread cannot be stopped: the client is closed, and its disconnect waits.
         event.client.close(HANDLER_TIMEOUT)
-        if self.hub.cutting:
+        if event.client in self.hub.cutting:
             self._failed(event, error, timed_out=True)
             return
         if event.type == MESSAGE:
             self.ledger.timed_out += 1
         self.report(event, error)
-        await asyncio.wait([thread])
+        while not thread.done():
+            try:
+                await asyncio.wait([thread])
+            except asyncio.CancelledError:  # the shutdown's deadline: it waits for no thread
+                _uncancel()
+                break
         if event.type not in (CONNECT, MESSAGE):
             self.hub.finished(event.client)
 

@@ -12,14 +12,17 @@ from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from itertools import chain
 from threading import get_ident
+from types import MappingProxyType as Frozen
 from typing import Any, TypeVar
 
-from .client import OPEN, Client, waiting_messages
-from .errors import SLOW_CONSUMER, Close, NotRunning
+from .client import CLOSED, OPEN, Client, waiting_messages
+from .errors import LOST, SLOW_CONSUMER, Close, NotRunning
 from .ids import id_source
 from .ledger import Ledger, Stats
-from .outbox import Outbox
+from .outbox import ENOUGH, Outbox
 from .request import Request
+
+GRACE = 1.0  # seconds that disconnects get when the shutdown's deadline has passed
 
 T = TypeVar("T")
 Exclude = str | Iterable[str]
@@ -51,10 +54,10 @@ class Hub:
         self.rooms: dict[str, dict[Client, None]] = {}
         self.closing: set[Client] = set()  # ended, their sockets not yet
         self.ending: set[Client] = set()  # ended, their disconnect not yet handled
-        self.running: set[asyncio.Task[None]] = set()  # pipelines that await
-        self.cutting = False  # the shutdown's deadline has passed: they are being cancelled
+        self.running: dict[asyncio.Task[None], Client] = {}  # pipelines that await
+        self.cutting: set[Client] = set()  # whose pipelines are cancelled: the deadline has passed
         self.addresses: Counter[str] | None = None  # clients by address, where that is limited
-        self.outbox = Outbox()
+        self.outbox = Outbox(None, ENOUGH)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: int | None = None
         self.next_id = id_source()
@@ -65,17 +68,28 @@ class Hub:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Work on `loop`, in the calling thread."""
-        self.loop = self.outbox.loop = loop
-        self.cutting = False
+        self.loop = loop
+        self.outbox = Outbox(loop, self.outbox.enough)
         self.thread = get_ident()
         self.next_id = id_source()  # a node part for each process, also after a fork
+        for client in list(self.clients.values()):  # the last loop ended without a word
+            self._inherit(client)
+
+    def _inherit(self, client: Client) -> None:
+        """Bring the life of a client whose loop is gone to its end, on this one."""
+        if client.busy:
+            client.channel.abandon(client)
+        client.channel.give_up(client)
+        client.busy = False
+        client.end(Close(LOST))
+        client.state = CLOSED
+        self.closing.discard(client)
 
     def stop(self) -> None:
         """Refuse operations from now on, those that other threads wait for too."""
         self.loop = self.thread = None
         for call in self._calls:
-            if call.set_running_or_notify_cancel():
-                call.set_exception(NotRunning("the server stopped before the operation ran"))
+            call.set_exception(NotRunning("the server stopped before the operation ran"))
         self._calls.clear()
 
     def call(self, operation: Callable[..., T], *args: Any) -> T:
@@ -89,8 +103,8 @@ class Hub:
         done: Future[T] = Future()
 
         def run() -> None:
-            self._calls.discard(done)
-            if done.set_running_or_notify_cancel():
+            if done in self._calls:  # else it was refused at the stop
+                self._calls.discard(done)
                 try:
                     done.set_result(operation(*args))
                 except BaseException as error:
@@ -102,7 +116,14 @@ class Hub:
         except RuntimeError:  # the loop closed meanwhile
             self._calls.discard(done)
             raise NotRunning("the server has stopped") from None
-        return done.result()
+        while True:
+            try:
+                return done.result(timeout=1)
+            except TimeoutError:
+                if done.done():
+                    raise  # of the operation's own
+                if not loop.is_running():
+                    raise NotRunning("the server's event loop has ended") from None
 
     # Clients come and go.
 
@@ -139,7 +160,18 @@ class Hub:
     def finished(self, client: Client) -> None:
         """The `disconnect` of `client` has been handled."""
         self.ending.discard(client)
+        self.cutting.discard(client)
         client.finished()
+
+    def cut(self, clients: Collection[Client]) -> None:
+        """The shutdown's deadline has passed for `clients`: what waits is dropped, what runs is
+        cancelled, both counted; a `disconnect` that waits runs still."""
+        self.cutting.update(clients)
+        for client in clients:
+            client.channel.give_up(client)
+        for task, client in list(self.running.items()):
+            if client in self.cutting:
+                task.cancel()
 
     # The hot path: sending. A frame is encoded once and the same bytes go to each client.
 
@@ -300,25 +332,24 @@ class Hub:
             except NotRunning:
                 pass
         book = self.ledger
-        over = book.handled + book.failed + book.aborted + book.timed_out
         return Stats(
             received=book.received,
             handled=book.handled,
             failed=book.failed,
             aborted=book.aborted,
             timed_out=book.timed_out,
-            running=book.started - over,
+            running=book.started - book.over(),
             waiting=sum(map(waiting_messages, chain(self.clients.values(), self.ending))),
-            dropped_in=dict(book.dropped_in),
+            dropped_in=Frozen(dict(book.dropped_in)),
             sends=book.sends,
             handed=book.handed,
-            dropped_out=dict(book.dropped_out),
+            dropped_out=Frozen(dict(book.dropped_out)),
             connections_opened=book.connections_opened,
             connections_now=len(self.clients),
             connections_peak=book.connections_peak,
             closing=len(self.closing),
-            closed=dict(book.closed),
-            refused=dict(book.refused),
+            closed=Frozen(dict(book.closed)),
+            refused=Frozen(dict(book.refused)),
             errors=book.errors,
             bytes_in=book.bytes_in,
             bytes_out=book.bytes_out,

@@ -42,6 +42,10 @@ class Ledger:
         self.closed: Counter[int] = Counter()
         self.refused: Counter[str] = Counter()
 
+    def over(self) -> int:
+        """How many messages' pipelines have ended, in whatever way."""
+        return self.handled + self.failed + self.aborted + self.timed_out
+
 
 @dataclass(frozen=True, slots=True)
 class Stats:

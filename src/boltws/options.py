@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from math import isfinite
 from typing import Any, Literal, TypedDict
 
 from .errors import ConfigurationError
@@ -94,6 +94,9 @@ SERVER_OPTIONS = frozenset(
 
 _Check = Callable[[Any], Any]
 
+_TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
+_LONGEST = 10.0**9  # seconds; some thirty years, and all clocks can add it
+
 
 def make_options(given: Mapping[str, Any]) -> Options:
     """The options of a Bolt. Raises :class:`ConfigurationError` naming the option and what fits."""
@@ -140,9 +143,7 @@ def _seconds(optional: bool = False, zero: bool = False) -> _Check:
     def check(value: Any) -> Any:
         if optional and value is None:
             return None
-        good = (
-            type(value) in (int, float) and isfinite(value) and (value > 0 or (zero and value == 0))
-        )
+        good = type(value) in (int, float) and 0 <= value <= _LONGEST and (value > 0 or zero)
         if not good:
             least = "0 or more" if zero else "above 0"
             raise ValueError(f"a number of seconds {least}" + ", or None" * optional)
@@ -163,33 +164,39 @@ def _one_of(*choices: Any) -> _Check:
 def _origins(value: Any) -> Any:
     if value is None or value == "*":
         return value
-    origins = (value,) if isinstance(value, str) else tuple(value)
+    wanted = '"*" or a list of origins such as "https://example.com"'
+    origins = _strings((value,) if isinstance(value, str) else value, wanted)
     for origin in origins:
         scheme, separator, host = origin.partition("://")
         if origin != "null" and not (scheme and separator and host and "/" not in host):
-            raise ValueError('"*" or a list of origins such as "https://example.com"')
+            raise ValueError(wanted)
     return tuple(origin.lower() for origin in origins)
 
 
 def _subprotocols(value: Any) -> tuple[str, ...]:
-    names = () if isinstance(value, str) else tuple(value)
-    token = set("!#$%&'*+-.^_`|~")
-    for name in names:
-        if not name or not all(c.isascii() and (c.isalnum() or c in token) for c in name):
-            names = ()
-    if isinstance(value, str) or (not names and tuple(value)):
-        raise ValueError("a list of tokens (RFC 6455, section 4.1)")
+    wanted = "a list of tokens (RFC 6455, section 4.1)"
+    names = _strings(value, wanted)
+    if not all(_TOKEN.fullmatch(name) for name in names):
+        raise ValueError(wanted)
     return names
 
 
 def _networks(value: Any) -> tuple[Network, ...]:
     wanted = 'a list of addresses or networks such as "10.0.0.0/8"'
-    if isinstance(value, str):
-        raise ValueError(wanted)
     try:
-        return tuple(ipaddress.ip_network(network) for network in value)
+        return tuple(ipaddress.ip_network(network) for network in _strings(value, wanted))
     except ValueError:
         raise ValueError(wanted) from None
+
+
+def _strings(value: Any, wanted: str) -> tuple[str, ...]:
+    """The str in an iterable, which is read once; a single str is not taken for its characters."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError(wanted)
+    strings = tuple(value)
+    if not all(isinstance(string, str) for string in strings):
+        raise ValueError(wanted)
+    return strings
 
 
 def _rate(value: Any) -> tuple[int, float] | None:

@@ -25,11 +25,11 @@ _QUIET, _GATHERING, _BUSY = range(3)
 class Outbox:
     """Gathers for the clients of one hub."""
 
-    __slots__ = ("_bytes", "_calls", "_dirty", "_state", "enough", "loop")
+    __slots__ = ("_bytes", "_calls", "_dirty", "_loop", "_state", "enough")
 
-    def __init__(self) -> None:
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.enough = ENOUGH
+    def __init__(self, loop: asyncio.AbstractEventLoop | None, enough: int) -> None:
+        self._loop = loop
+        self.enough = enough
         self._dirty: list[Client] = []  # clients with frames in `pending`
         self._bytes = 0
         self._calls = 0
@@ -88,10 +88,10 @@ class Outbox:
         return refused
 
     def _open_turn(self) -> None:
-        assert self.loop is not None
+        assert self._loop is not None
         self._state = _GATHERING
         self._calls = 0
-        self.loop.call_soon(self._close_turn)
+        self._loop.call_soon(self._close_turn)
 
     def _close_turn(self) -> None:
         self._state = _BUSY if self._calls > 1 else _QUIET

@@ -89,25 +89,29 @@ def compose(befores: Sequence[Step], rest: Sequence[Step]) -> Pipeline:
     first_of_rest = len(befores)
 
     def run(event: Event) -> Awaitable[Any] | None:
-        for index, step in enumerate(steps):
-            event.abortable = index < first_of_rest
-            result = step(event)
-            if result is not None and is_awaitable(result):
-                return resume(event, result, index + 1)
-            if event.aborted is not None:
-                break
-        event.abortable = False
+        try:
+            for index, step in enumerate(steps):
+                event.abortable = index < first_of_rest
+                result = step(event)
+                if result is not None and is_awaitable(result):
+                    return resume(event, result, index)
+                if event.aborted is not None:
+                    break
+        finally:
+            event.abortable = False
         return None
 
     async def resume(event: Event, pending: Awaitable[Any], index: int) -> None:
-        await pending
-        while event.aborted is None and index < len(steps):
+        try:
             event.abortable = index < first_of_rest
-            result = steps[index](event)
-            if result is not None and is_awaitable(result):
-                await result
-            index += 1
-        event.abortable = False
+            await pending
+            while event.aborted is None and (index := index + 1) < len(steps):
+                event.abortable = index < first_of_rest
+                result = steps[index](event)
+                if result is not None and is_awaitable(result):
+                    await result
+        finally:
+            event.abortable = False
 
     return run
 

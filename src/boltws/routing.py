@@ -16,7 +16,7 @@ from .errors import ConfigurationError
 
 _CONVERTERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "str": (r".+", str),
-    "int": (r"[0-9]+", int),
+    "int": (r"[0-9]{1,640}", int),
     "float": (r"[0-9]+(?:\.[0-9]+)?", float),
     "uuid": (r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", UUID),
     "path": (r".*", str),

@@ -13,7 +13,7 @@ from .client import DRAINING, OPEN, Client
 from .endpoint import Endpoint, Middleware
 from .errors import GOING_AWAY, AlreadyStarted, ConfigurationError
 from .event import Event
-from .hub import Hub
+from .hub import GRACE, Hub
 from .options import SERVER_OPTIONS, make_options, override_options
 from .outbox import ENOUGH
 from .pipeline import is_awaitable
@@ -23,7 +23,6 @@ from .workers import Workers
 logger = logging.getLogger("boltws")
 
 _POLL = 0.01  # seconds between looks while draining
-_GRACE = 1.0  # seconds that disconnects get when the shutdown's deadline has passed
 _FIRST_MOVE = 0.25  # seconds in which another server may end the connections at its stop
 _RESERVED = 64  # descriptors that stay free for files, the loop, the http app's own connections
 
@@ -95,7 +94,7 @@ class Runtime:
         if self.hub.loop is loop and self.hub.thread == get_ident():
             self.by_lifespan |= by_lifespan
             return
-        if loop is self._parted:
+        if loop is self._parted and not by_lifespan:
             return  # the server is shutting down: handshakes are refused
         if self.hub.loop is not None and self.hub.loop.is_running():
             raise AlreadyStarted(
@@ -201,20 +200,17 @@ class Runtime:
             len(hub.running),
             len(self.handshakes),
         )
-        hub.cutting = True
-        for client in [*hub.clients.values(), *hub.ending]:
-            client.channel.give_up(client)
         self._part_with(list(hub.clients.values()))
         for _ in range(2):  # pipelines first, then the disconnects that hang as well
-            await asyncio.sleep(0)
-            for task in [*hub.running, *self.handshakes]:
+            hub.cut(hub.ending)
+            for task in self.handshakes:
                 task.cancel()
-            grace = loop.time() + _GRACE
+            grace = loop.time() + GRACE
             while (hub.ending or self.handshakes) and loop.time() < grace:
                 await asyncio.sleep(_POLL)
         for client in list(hub.closing):
             client.abort()
-        grace = loop.time() + _GRACE
+        grace = loop.time() + GRACE
         while hub.closing and loop.time() < grace:
             await asyncio.sleep(_POLL)
 
@@ -235,7 +231,9 @@ def is_idle(client: Client) -> bool:
 async def _awaiting(result: Any) -> None:
     try:
         await result
-    except Exception:
+    except GeneratorExit:
+        raise
+    except BaseException:
         logger.exception("the on_error callback raised")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 import pytest
@@ -183,7 +184,7 @@ def serve(
 def settle(bolts: list[Bolt]) -> None:
     """Wait until nothing goes on in any of them any more, and check their books."""
     for bolt in bolts:
-        until(lambda bolt=bolt: is_quiet(bolt), lambda bolt=bolt: f"quiet: {bolt.stats()}")
+        until(partial(is_quiet, bolt), partial(unrest, bolt))
         stats = bolt.stats()
         assert stats.imbalance() == ""
         assert (stats.running, stats.waiting, stats.rooms) == (0, 0, 0)
@@ -192,3 +193,7 @@ def settle(bolts: list[Bolt]) -> None:
 def is_quiet(bolt: Bolt) -> bool:
     stats = bolt.stats()
     return not (stats.connections_now or stats.closing or stats.running or stats.waiting)
+
+
+def unrest(bolt: Bolt) -> str:
+    return f"quiet: {bolt.stats()}"

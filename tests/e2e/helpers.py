@@ -41,11 +41,12 @@ class Journal:
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.seen: list[Any] = []
 
-    def note(self, *entry: Any) -> None:
+    def note(self, *entry: Any) -> object:  # so that it may stand in a lambda
         """One argument is noted as it is, several as a tuple."""
         item = entry[0] if len(entry) == 1 else entry
         self.seen.append(item)
         self._queue.put(item)
+        return None
 
     async def next(self) -> Any:
         """The next entry that was not taken yet."""

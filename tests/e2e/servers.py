@@ -21,7 +21,7 @@ from granian.constants import Interfaces
 from granian.server.embed import Server as Granian
 from starlette.applications import Starlette
 from starlette.routing import Mount
-from websockets.asyncio.client import connect
+from websockets.asyncio import client as websockets_client
 
 from boltws.server.run import build_server
 
@@ -141,12 +141,13 @@ class Served:
         """What a page of this server's own sends as its Origin."""
         return f"http://127.0.0.1:{self.port}"
 
-    def connect(self, path: str, **options: Any) -> connect:
+    def connect(self, path: str, **options: Any) -> websockets_client.connect:
         """A client of the `websockets` library, as an async context manager."""
         options.setdefault("max_size", None)
-        return connect(self.url(path), proxy=None, ping_interval=None, **options)
+        url = self.url(path)
+        return websockets_client.connect(url, proxy=None, ping_interval=None, **options)
 
-    def deaf(self, path: str, **options: Any) -> connect:
+    def deaf(self, path: str, **options: Any) -> websockets_client.connect:
         """A client that takes in little, until it is asked for messages."""
         raw = socket.socket()
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -228,7 +228,7 @@ async def test_limit_concurrency_counts_clients(new_bolt: NewBolt, serve: Serve)
     served = serve(bolt, tune=tune)
     assert (await served.get("/page"))[0] == 200
     async with AsyncExitStack() as stack:
-        clients = []
+        clients: list[Any] = []
         try:
             while len(clients) < 9:
                 client = await stack.enter_async_context(served.connect("/p"))

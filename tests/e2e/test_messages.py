@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -106,7 +107,7 @@ async def test_what_is_no_message(new_bolt: NewBolt, serve: Serve) -> None:
     """Wrong types and values raise, for each way of sending, and nothing goes out."""
     bolt = new_bolt()
     ids = Journal()
-    bolt.ws("/p", lambda event: ids.note(event.client_id) or event.join("room"), echo)
+    bolt.ws("/p", lambda event: (ids.note(event.client_id), event.join("room")), echo)
     async with serve(bolt).connect("/p") as client:
         client_id = await ids.next()
 
@@ -190,14 +191,14 @@ async def test_messages_of_one_client_stay_in_order(new_bolt: NewBolt, serve: Se
     bolt = new_bolt()
 
     def said(event: Event) -> None:
+        sends: list[Callable[[str], object]] = [
+            event.reply,
+            lambda text: bolt.ws_room_broadcast("room", text),
+            bolt.ws_broadcast,
+            lambda text: bolt.ws_send_to(event.client_id, text),
+        ]
         for n in range(100):
-            sent = [
-                lambda n=n: event.reply(f"{n}"),
-                lambda n=n: bolt.ws_room_broadcast("room", f"{n}"),
-                lambda n=n: bolt.ws_broadcast(f"{n}"),
-                lambda n=n: bolt.ws_send_to(event.client_id, f"{n}"),
-            ]
-            assert sent[n % 4]()
+            assert sends[n % 4](f"{n}")
 
     bolt.ws("/p", lambda event: event.join("room"), said)
     async with serve(bolt).connect("/p") as client:

@@ -270,7 +270,7 @@ async def test_a_name_that_is_not_found_stops_the_start(new_bolt: NewBolt, name:
 
 
 @pytest.mark.parametrize("callback", [5, lambda a, b: None, object()])
-async def test_an_unusable_callback(new_bolt: NewBolt, callback: object) -> None:
+async def test_an_unusable_callback(new_bolt: NewBolt, callback: Any) -> None:
     """What is not callable, or wants more than the event, is refused when it is registered."""
     bolt = new_bolt()
     with pytest.raises(ConfigurationError):

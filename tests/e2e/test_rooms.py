@@ -208,11 +208,13 @@ async def test_names_of_rooms(new_bolt: NewBolt, serve: Serve) -> None:
             assert bolt.ws_room_join(room, client_id)
             assert bolt.ws_room_broadcast(room, "x") == 1
             assert await recv(client) == "x"
-        for room in ["", "x" * 1025, "\N{SNOWMAN}" * 342, "\ud800"]:
+        bad: list[Any] = ["", "x" * 1025, "\N{SNOWMAN}" * 342, "\ud800"]
+        for room in bad:
             for operation in operations(bolt, room, client_id):
                 with pytest.raises(ValueError):  # noqa: PT011 - that it is one is the promise
                     operation()
-        for room in [None, 5, b"bytes"]:
+        strange: list[Any] = [None, 5, b"bytes"]
+        for room in strange:
             for operation in operations(bolt, room, client_id):
                 with pytest.raises(TypeError):
                     operation()

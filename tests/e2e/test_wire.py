@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import struct
+from functools import partial
 from typing import Any
 
 import pytest
@@ -160,6 +161,10 @@ async def test_fragments(new_bolt: NewBolt, serve: Serve) -> None:
         assert await wire.frame() == (Opcode.BINARY, b"", True)
 
 
+def came(bolt: Bolt, size: int) -> bool:
+    return bolt.stats().bytes_in >= size
+
+
 @attached
 async def test_any_cut(new_bolt: NewBolt, serve: Serve) -> None:
     """Bytes may come one by one."""
@@ -167,11 +172,9 @@ async def test_any_cut(new_bolt: NewBolt, serve: Serve) -> None:
     echoing(bolt)
     async with Wire(serve(bolt)) as wire:
         await wire.upgrade("/p")
-        received = 0
-        for byte in text("x" * 200):
+        for count, byte in enumerate(text("x" * 200), 1):
             wire.send(bytes([byte]))
-            received += 1
-            await eventually(lambda n=received: bolt.stats().bytes_in >= n)
+            await eventually(partial(came, bolt, count))
         assert await wire.text() == "x" * 200
 
 

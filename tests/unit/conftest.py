@@ -79,8 +79,11 @@ def books(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 async def start(bolts: list[Bolt]) -> AsyncIterator[Start]:
-    """Starts Bolts on the test's loop; after the test their clients leave and they stop."""
+    """Starts Bolts on the test's loop; after the test their clients leave and they stop. No error
+    of a callback or task may have gone to the loop meanwhile."""
     flows: list[Flow] = []
+    stray: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: stray.append(context))
 
     def start(bolt: Bolt) -> Flow:
         flows.append(Flow(bolt))
@@ -89,6 +92,7 @@ async def start(bolts: list[Bolt]) -> AsyncIterator[Start]:
     yield start
     for flow in flows:
         await flow.end()
+    assert stray == []
 
 
 @pytest.fixture

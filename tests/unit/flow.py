@@ -69,17 +69,21 @@ class FakeClient(Client):
     def send_close(self, close: Close) -> None:
         self.closes.append(close)
         if not self.silent:
-            asyncio.get_running_loop().call_soon(self.vanish)
+            self._soon(self.vanish)
 
     def abort(self) -> None:
         self.aborted += 1
-        asyncio.get_running_loop().call_soon(self.vanish)
+        self._soon(self.vanish)
 
     def pause_reading(self) -> None:
         pass
 
     def resume_reading(self) -> None:
-        asyncio.get_running_loop().call_soon(self._read)
+        self._soon(self._read)
+
+    def _soon(self, call: Callable[[], None]) -> None:
+        assert self.hub.loop is not None
+        self.hub.loop.call_soon(call)
 
     def finished(self) -> None:
         self.over.set()
@@ -142,6 +146,7 @@ class Flow:
         bolt._runtime.start()
         self.bolt = bolt
         self.runtime = bolt._runtime
+        self.runtime.own_server = True
         self.hub = bolt._hub
         self.ledger = bolt._hub.ledger
         self.clients: list[FakeClient] = []

@@ -86,7 +86,7 @@ async def test_a_def_runs_on_the_spot(start: Start) -> None:
     client = flow.connect()
     client.says("a", "b")
     assert seen == ["a", "b"]
-    assert (flow.hub.running, client.waiting) == (set(), None)
+    assert (flow.hub.running, client.waiting) == ({}, None)
     assert client.busy is False
 
 

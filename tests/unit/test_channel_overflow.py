@@ -224,9 +224,7 @@ def model(
     st.integers(1, 12),
     st.lists(st.binary(max_size=14), max_size=12),
 )
-def test_any_messages(
-    policy: Overflow, capacity: int, limit: int, messages: list[bytes]
-) -> None:
+def test_any_messages(policy: Overflow, capacity: int, limit: int, messages: list[bytes]) -> None:
     """What is kept and what is dropped, for any sizes and bounds."""
 
     async def main() -> None:

@@ -216,9 +216,7 @@ async def test_abort_skips_the_rest(style: str, aborting: int) -> None:
     """The befores behind it, the handler and the afters."""
     trace = Trace()
     steps = [
-        getattr(trace, style)(
-            str(index), Event.abort if index == aborting else lambda event: None
-        )
+        getattr(trace, style)(str(index), Event.abort if index == aborting else lambda event: None)
         for index in range(4)
     ]
     it = await run(compose(steps[:2], steps[2:]))
@@ -232,9 +230,7 @@ async def test_only_a_before_aborts(style: str, aborting: int) -> None:
     """The handler and the afters raise NotAborting, whatever the before was."""
     trace = Trace()
     steps = [
-        getattr(trace, style)(
-            str(index), Event.abort if index == aborting else lambda event: None
-        )
+        getattr(trace, style)(str(index), Event.abort if index == aborting else lambda event: None)
         for index in range(3)
     ]
     it = event()

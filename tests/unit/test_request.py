@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from boltws.request import Address, Fields, Request, pack, raw_path
 
 
-def request(
-    client: Address | None = None, subprotocol: str | None = None, **scope: Any
-) -> Request:
+def request(client: Address | None = None, subprotocol: str | None = None, **scope: Any) -> Request:
     """What a handler gets of a scope."""
     return Request(pack({"path": "/", "headers": [], **scope}, client, subprotocol))
 

@@ -8,9 +8,9 @@ of it is checked at start by :func:`contract_broken`.
 from __future__ import annotations
 
 import asyncio
+import dis
 import inspect
 import logging
-import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, unquote
@@ -37,14 +37,23 @@ def contract_broken() -> str:
         method = getattr(HttpToolsProtocol, name, None)
         if method is None or list(inspect.signature(method).parameters)[1:] != parameters:
             return f"HttpToolsProtocol.{name}({', '.join(parameters)})"
-    try:
-        source = inspect.getsource(HttpToolsProtocol)
-    except OSError:  # a frozen program has no sources; it was checked where it was made
-        return ""
-    for name in _ATTRIBUTES:
-        if not re.search(rf"\bself\.{name}\b", source):
-            return f"HttpToolsProtocol.{name}"
-    return ""
+    kept = _attributes_of(HttpToolsProtocol)
+    return next((f"HttpToolsProtocol.{name}" for name in _ATTRIBUTES if name not in kept), "")
+
+
+def _attributes_of(protocol: type) -> set[str]:
+    """The attributes of ``self`` that the methods of `protocol` touch, read off their code, as a
+    frozen program has no sources."""
+    names: set[str] = set()
+    for method in filter(inspect.isfunction, vars(protocol).values()):
+        loaded: Any = None
+        for step in dis.get_instructions(method):
+            if loaded == "self" and step.opname.endswith(("_ATTR", "_METHOD")):
+                names.add(step.argval)
+            loaded = step.argval
+            if isinstance(loaded, tuple) and loaded:  # two in one instruction, from 3.13 on
+                loaded = loaded[-1]
+    return names
 
 
 _METHODS = {

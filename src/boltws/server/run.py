@@ -76,6 +76,8 @@ def build_server(
 
     Raises :class:`StartError` for files or a log level that cannot be used.
     """
+    if uds is None and not 0 <= port <= 65535:
+        raise StartError(f"port {port} is none: a port is 0 (any that is free) to 65535")
     if log_level not in _LOG_LEVELS:
         raise StartError(f"log level {log_level!r} is none of {', '.join(_LOG_LEVELS)}")
     _check_tls(ssl_certfile, ssl_keyfile)
