@@ -156,11 +156,14 @@ class Handshake:
         runtime.warn_if_not_enforced()
         task = asyncio.current_task()
         assert task is not None
-        runtime.handshakes.add(task)
-        try:
-            accepted = await self._answer()
-        finally:
-            runtime.handshakes.discard(task)
+        socket = self.socket
+        peer = Peer(
+            self.scope,
+            runtime.options.trusted_proxies,
+            socket.loopback if socket is not None else None,
+        )
+        with runtime.handshake(task, peer.address):
+            accepted = await self._answer(peer)
         if accepted is None:
             return
         client, event = accepted
@@ -172,17 +175,12 @@ class Handshake:
             if aborted and self.socket is not None:
                 self.socket.abort()
 
-    async def _answer(self) -> tuple[Client, ConnectEvent] | None:
+    async def _answer(self, peer: Peer) -> tuple[Client, ConnectEvent] | None:
         """Accept or refuse; the refused is counted by its cause. None where it was refused."""
         message = await self.receive()
         if message["type"] != "websocket.connect":
             self._count("gone")
             return None
-        peer = Peer(
-            self.scope,
-            self.runtime.options.trusted_proxies,
-            self.socket.loopback if self.socket is not None else None,
-        )
         if refusal := self._unwelcome(peer):
             await refuse(self.scope, self.send, refusal)
             return None
@@ -222,18 +220,10 @@ class Handshake:
     def _unwelcome(self, peer: Peer) -> Refusal | None:
         """The refusal of a handshake that does not even get to the befores."""
         runtime = self.runtime
-        options = runtime.options
         if not runtime.accepting:
             self._count("shutdown")
             return _BUSY
-        crowd = len(runtime.hub.clients) + len(runtime.handshakes)
-        host = peer.address.host if peer.address else ""
-        per_address = options.max_connections_per_address
-        if crowd > runtime.max_connections or (
-            per_address is not None
-            and runtime.hub.addresses is not None
-            and runtime.hub.addresses[host] >= per_address
-        ):
+        if runtime.is_full(peer.address):
             self._count("limit")
             return _BUSY
         if why := peer.refusal(self.endpoint.options):

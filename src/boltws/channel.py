@@ -81,7 +81,7 @@ class Channel:
     def _put(self, client: Client, message: Message) -> bool:
         ledger = self.ledger
         ledger.received += 1
-        if client.busy or client.state != OPEN:
+        if client.busy or client.leaving or client.state != OPEN:
             return self._wait(client, message)
         client.busy = True
         ledger.started += 1
@@ -110,6 +110,9 @@ class Channel:
     def _wait(self, client: Client, message: Message) -> bool:
         if client.state != OPEN:
             self.ledger.dropped_in["closed"] += 1
+            return False
+        if client.leaving:
+            self.ledger.dropped_in["shutdown"] += 1
             return False
         waiting = client.waiting
         if waiting is None:
@@ -371,7 +374,11 @@ class Channel:
             event.client.id,
             exc_info=error,
         )
-        self._on_error(event, error)
+        token = set_current(event)
+        try:
+            self._on_error(event, error)
+        finally:
+            reset_current(token)
 
 
 def _uncancel() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
 import os
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 from .app import Bolt
 from .errors import ConfigurationError, StartError
+from .loading import NotFound, load
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -55,27 +55,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def load(target: str) -> Any:
-    """The object that ``module:attribute`` names. Raises :class:`StartError` where it does not."""
-    module_name, _, path = target.partition(":")
-    if not module_name or not path:
-        raise StartError(f"{target!r} must be module:attribute, as in chat:bolt")
+def load_app(target: str) -> Any:
+    """The app that ``module:attribute`` names. Raises :class:`StartError` where it does not."""
     try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise  # it is there, and imports something that is not
-        hint = f"; did you mean {module_name[:-3]!r}?" if module_name.endswith(".py") else ""
-        raise StartError(
-            f"there is no module {module_name!r} here or on the Python path{hint}"
-        ) from None
-    try:
-        for part in path.split("."):
-            found = getattr(found, part)
-    except AttributeError:
-        bolts = [name for name, value in vars(found).items() if isinstance(value, Bolt)]
-        hint = f"; its Bolt is {module_name}:{bolts[0]}" if bolts else ""
-        raise StartError(f"module {module_name!r} has no attribute {path!r}{hint}") from None
+        found = load(target)
+    except NotFound as error:
+        module = sys.modules.get(target.partition(":")[0])
+        bolts = [name for name, value in vars(module or object).items() if isinstance(value, Bolt)]
+        hint = f"; its Bolt is {module.__name__}:{bolts[0]}" if module and bolts else ""
+        raise StartError(f"{error}{hint}") from None
     if not _is_asgi_app(found):
         raise StartError(f"{target!r} is {type(found).__name__}, not a Bolt or an ASGI app")
     return found
@@ -91,12 +79,12 @@ def _is_asgi_app(found: Any) -> bool:
     return True
 
 
-def _load_app(target: str, http: str | None) -> Any:
-    app = load(target)
+def _load(target: str, http: str | None) -> Any:
+    app = load_app(target)
     if http is not None:
         if not isinstance(app, Bolt):
             raise StartError(f"--http goes with a Bolt, and {target!r} is {type(app).__name__}")
-        app.http = load(http)
+        app.http = load_app(http)
     if isinstance(app, Bolt):
         app._runtime.seal()  # a mistake is told before anything is opened
     return app
@@ -105,7 +93,7 @@ def _load_app(target: str, http: str | None) -> Any:
 def _run(target: str, http: str | None, settings: dict[str, Any]) -> None:
     from .server.run import serve
 
-    serve(_load_app(target, http), **settings)
+    serve(_load(target, http), **settings)
 
 
 def _run_reloading(target: str, http: str | None, settings: dict[str, Any]) -> None:
@@ -136,7 +124,7 @@ def _child(target: str, http: str | None, settings: dict[str, Any], sockets: Any
 
     sys.path.insert(0, os.getcwd())
     try:
-        app = _load_app(target, http)
+        app = _load(target, http)
         build_server(app, **settings).run(sockets=sockets)
     except (ConfigurationError, StartError) as error:
         raise SystemExit(f"boltws: {error}") from None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 OPENING, OPEN, CLOSING, CLOSED = range(4)
 
 # Why reading is paused. A client reads while no reason stands.
-BACKLOG, FULL, DRAINING, RATE = 1, 2, 4, 8
+BACKLOG, FULL, RATE = 1, 2, 4
 
 Write = Callable[[bytes], Any]
 
@@ -36,6 +36,7 @@ class Client:
         "held",
         "hub",
         "id",
+        "leaving",
         "params",
         "pending",
         "request",
@@ -58,6 +59,7 @@ class Client:
         self.pending: list[bytes] | None = None
         self.slow = 0  # 1: since this turn of the loop; 2: since an earlier one
         self.busy = False  # an event of its is being handled
+        self.leaving = False  # the server stops: what still comes is dropped, counted
         self.held = 0  # why reading is paused
         self.waiting: deque[Any] | None = None  # made when first needed: a deque takes 600 bytes
         self.waiting_bytes = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
@@ -11,6 +10,7 @@ from .channel import Channel, OnError
 from .errors import AlreadyStarted, ConfigurationError
 from .event import CONNECT, DISCONNECT, MESSAGE
 from .hub import Hub
+from .loading import NotFound, load
 from .options import Options
 from .pipeline import Callback, Pipeline, Step, as_step, compose, takes_event
 from .routing import Pattern
@@ -70,23 +70,10 @@ class Registered:
             ) from None
 
     def _import(self, name: str) -> Any:
-        module_name, _, path = name.partition(":")
         try:
-            found: Any = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name and not (module_name + ".").startswith(error.name + "."):
-                raise
-            raise ConfigurationError(
-                f"{self._what} {name!r}: there is no module {module_name!r}"
-            ) from None
-        try:
-            for part in path.split("."):
-                found = getattr(found, part)
-            return found
-        except AttributeError:
-            raise ConfigurationError(
-                f"{self._what} {name!r}: module {module_name!r} has no {path!r}"
-            ) from None
+            return load(name)
+        except NotFound as error:
+            raise ConfigurationError(f"{self._what} {name!r}: {error}") from None
 
 
 class Middleware:

@@ -133,7 +133,7 @@ class Hub:
         client.write = client.writer()
         self.clients[client.id] = client
         if self.addresses is not None:
-            self.addresses[address_of(client)] += 1
+            self.count_address(address_of(client), 1)
         ledger = self.ledger
         ledger.connections_opened += 1
         if len(self.clients) > ledger.connections_peak:
@@ -145,7 +145,7 @@ class Hub:
         self.ending.add(client)
         self.closing.add(client)
         if self.addresses is not None:
-            self.addresses[address_of(client)] -= 1
+            self.count_address(address_of(client), -1)
         assert client.ended is not None
         self.ledger.closed[client.ended.code] += 1
         for room in client.rooms or ():
@@ -156,6 +156,13 @@ class Hub:
         if client.slow:
             client.slow = 0
             self.caught_up(client)
+
+    def count_address(self, host: str, by: int) -> None:
+        """One connection more or less from `host`; those without any take no memory."""
+        assert self.addresses is not None
+        self.addresses[host] += by
+        if not self.addresses[host]:
+            del self.addresses[host]
 
     def finished(self, client: Client) -> None:
         """The `disconnect` of `client` has been handled."""

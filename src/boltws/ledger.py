@@ -67,7 +67,7 @@ class Stats:
     """Messages in the event channels."""
     dropped_in: Mapping[str, int]
     """Messages dropped, by cause: overflow, rate, closed (came when the server had closed),
-    shutdown (waited past the deadline)."""
+    shutdown (came when the server had begun to stop, or waited past its deadline)."""
     sends: int
     """Messages to send, one for each client it was meant for."""
     handed: int

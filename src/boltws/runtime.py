@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
-from .client import DRAINING, OPEN, Client
+from .client import OPEN, Client
 from .endpoint import Endpoint, Middleware
 from .errors import GOING_AWAY, AlreadyStarted, ConfigurationError
 from .event import Event
@@ -17,6 +18,7 @@ from .hub import GRACE, Hub
 from .options import SERVER_OPTIONS, make_options, override_options
 from .outbox import ENOUGH
 from .pipeline import is_awaitable
+from .request import Address
 from .routing import Router
 from .workers import Workers
 
@@ -111,6 +113,31 @@ class Runtime:
             self.hub.addresses = Counter()
         self.hub.start(loop)
 
+    @contextmanager
+    def handshake(self, task: asyncio.Task[Any], address: Address | None) -> Iterator[None]:
+        """A handshake is in progress: it is told of the stop, and counts as a connection."""
+        counted = self.hub.addresses is not None
+        host = address.host if address else ""
+        self.handshakes.add(task)
+        if counted:
+            self.hub.count_address(host, 1)
+        try:
+            yield
+        finally:
+            self.handshakes.discard(task)
+            if counted:
+                self.hub.count_address(host, -1)
+
+    def is_full(self, address: Address | None) -> bool:
+        """Whether there are too many connections, at all or from `address`; the handshake that
+        asks is among them."""
+        if len(self.hub.clients) + len(self.handshakes) > self.max_connections:
+            return True
+        most = self.options.max_connections_per_address
+        if most is None or self.hub.addresses is None:
+            return False
+        return self.hub.addresses[address.host if address else ""] > most
+
     def warn_if_not_enforced(self) -> None:
         """Say once which options were set that the server underneath will not enforce."""
         if self._server_options and not self.own_server:
@@ -166,18 +193,22 @@ class Runtime:
         deadline = began + spread + self.options.shutdown_timeout
         waiting = deque(hub.clients.values())
         total = len(waiting)
-        held: list[Client] = []
+        leaving: list[Client] = []
         while (now := loop.time()) < deadline:
             due = total if now >= began + spread else int(total * (now - began) / spread)
             while waiting and total - len(waiting) < due:
-                held.append(waiting.popleft())
-                held[-1].hold(DRAINING)
+                leaving.append(waiting.popleft())
+                # It is still listened to: its pings and its close are answered.
+                leaving[-1].leaving = True
             # Pipelines may still send to clients that have nothing to do: those stay until all
             # that were told to stop have come to an end.
-            if all(map(is_idle, held)):
-                self._part_with(held)
-                held.clear()
-            if not (waiting or held or self.handshakes or hub.ending or hub.closing):
+            if all(map(is_idle, leaving)):
+                self._part_with(leaving)
+                leaving.clear()
+            if not (waiting or leaving):
+                waiting.extend(hub.clients.values())  # a handshake was ahead of us
+                total = len(waiting)
+            if not (waiting or leaving or self.handshakes or hub.ending or hub.closing):
                 break
             await asyncio.sleep(_POLL)
         else:
@@ -189,7 +220,6 @@ class Runtime:
     def _part_with(self, clients: Iterable[Client]) -> None:
         for client in clients:
             client.close(GOING_AWAY)
-            client.release(DRAINING)  # what comes now is counted; the answer must be heard
 
     async def _cut(self) -> None:
         """The deadline has passed: cancel what runs, count what waits, abort who is left."""

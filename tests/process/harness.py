@@ -147,9 +147,9 @@ class Served:
             pass
         self.process.wait(PATIENCE)
 
-    def connect(self, path: str, scheme: str = "ws", **options: Any) -> ClientConnection:
+    def connect(self, path: str, **options: Any) -> ClientConnection:
         """A client of this server; proxies of the environment are none of its business."""
-        uri = f"{scheme}://127.0.0.1:{self.port}{path}"
+        uri = f"ws://127.0.0.1:{self.port}{path}"
         client: ClientConnection = connect(uri, proxy=None, open_timeout=PATIENCE, **options)
         return client
 

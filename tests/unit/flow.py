@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from math import ceil
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from weakref import WeakSet
 
 from boltws import Bolt
@@ -241,7 +241,7 @@ class Journal(list[Any]):
 class Gate:
     """Holds a blocking callback in its thread until the test opens it."""
 
-    _made: WeakSet[Gate] = WeakSet()
+    _made: ClassVar[WeakSet[Gate]] = WeakSet()
 
     def __init__(self) -> None:
         self._event = threading.Event()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boltws import Bolt, Event
-from boltws.client import FULL, RATE
+from boltws.client import FULL
 from boltws.options import Overflow
 
-from .flow import Clock, FakeClient, Flow, Start, turns_until
+from .flow import Flow, Start, turns_until
 
 POLICIES: list[Overflow] = ["drop", "drop_oldest", "pause", "close"]
 _HOLD = "hold"
@@ -117,10 +118,18 @@ async def test_the_pause_ends_at_half(start: Start, capacity: int, released_at: 
         assert bolt.stats().waiting == waiting
         assert (client.held == FULL) == (waiting > released_at)
         steps.put_nowait(None)
-        await turns_until(lambda waiting=waiting: bolt.stats().waiting < waiting)
+        await turns_until(partial(has_less, bolt, waiting))
     assert client.held == 0
     steps.put_nowait(None)
     await client.quiet()
+
+
+def has_less(bolt: Bolt, waiting: int) -> bool:
+    return bolt.stats().waiting < waiting
+
+
+def has_handled(bolt: Bolt, count: int) -> bool:
+    return bolt.stats().handled >= count
 
 
 async def test_the_pause_ends_at_half_of_the_bytes_too() -> None:
@@ -136,7 +145,7 @@ async def test_the_pause_ends_at_half_of_the_bytes_too() -> None:
         held.append((client.held, client.waiting_bytes))
         handled = bolt.stats().handled
         steps.put_nowait(None)
-        await turns_until(lambda handled=handled: bolt.stats().handled > handled)
+        await turns_until(partial(has_handled, bolt, handled + 1))
     assert held[:3] == [(FULL, 10), (FULL, 8), (FULL, 6)]
     assert held[3][0] == 0
     assert bolt.stats().handled == 5
@@ -320,101 +329,3 @@ async def test_what_comes_after_the_close_is_counted(start: Start) -> None:
     assert seen == []
     assert bolt.stats().dropped_in == {"closed": 3}
     client.vanish()
-
-
-# The rate.
-
-
-def limited(start: Start, clock: Clock, **options: Any) -> tuple[FakeClient, list[Any]]:
-    """A client of an endpoint with a rate limit, and when its messages were handled."""
-    seen: list[Any] = []
-    bolt = Bolt(**options)
-    begin = clock.now
-    bolt.ws("/p", None, lambda event: seen.append((event.message, clock.now - begin)))
-    return start(bolt).connect(), seen
-
-
-async def test_rate_drop(start: Start, clock: Clock) -> None:
-    """A burst of `messages`, then one each time that the bucket has refilled by one."""
-    client, seen = limited(start, clock, rate_limit=(2, 1), rate_policy="drop")
-    client.says("a", "b", "c", "d")
-    await asyncio.sleep(0.25)
-    client.says("e")
-    await asyncio.sleep(0.25)
-    client.says("f", "g")
-    assert seen == [("a", 0), ("b", 0), ("f", 0.5)]
-    stats = client.hub.stats()
-    assert (stats.dropped_in, stats.received) == ({"rate": 4}, 7)
-    assert client.hub.dropped() == 0  # that counts full channels
-
-
-async def test_the_bucket_does_not_overflow(start: Start, clock: Clock) -> None:
-    """After a long silence a burst is no bigger than `messages`."""
-    client, seen = limited(start, clock, rate_limit=(2, 1), rate_policy="drop")
-    client.says("a")
-    await asyncio.sleep(1000)
-    client.says(*"bcde")
-    assert [message for message, _ in seen] == ["a", "b", "c"]
-
-
-async def test_rate_pause(start: Start, clock: Clock) -> None:
-    """Reading waits for the bucket: all are handled, none sooner than the rate allows."""
-    client, seen = limited(start, clock, rate_limit=(2, 1))
-    client.says(*"abcde")
-    assert client.held == RATE
-    while len(seen) < 5:
-        await asyncio.sleep(0.125)
-    assert seen == [("a", 0), ("b", 0), ("c", 0.5), ("d", 1), ("e", 1.5)]
-    assert client.hub.stats().dropped_in == {}
-
-
-async def test_rate_close(start: Start, clock: Clock) -> None:
-    """One too many ends the connection with 1008, and is counted as what it was."""
-    client, seen = limited(start, clock, rate_limit=(2, 1), rate_policy="close")
-    client.says("a", "b", "c", "d")
-    assert client.closes == [(1008, "too many messages")]
-    assert [message for message, _ in seen] == ["a", "b"]
-    assert client.hub.stats().dropped_in == {"rate": 1, "closed": 1}
-    await client.over.wait()
-
-
-async def test_a_rate_is_per_client(start: Start, clock: Clock) -> None:
-    """One client's messages use up no other's bucket."""
-    client, seen = limited(start, clock, rate_limit=(1, 1), rate_policy="drop")
-    other = FakeClient(client.hub, client.channel.endpoint)
-    client.hub.add(other)
-    client.says("a", "b")
-    other.says("c", "d")
-    assert [message for message, _ in seen] == ["a", "c"]
-    other.leaves()
-    await other.over.wait()
-
-
-async def test_a_pause_for_two_reasons(start: Start, clock: Clock) -> None:
-    """The rate's pause ends, the full channel's stands: reading goes on when both are over."""
-    gate = asyncio.Event()
-    bolt = Bolt(rate_limit=(4, 1), channel_capacity=2, overflow="pause")
-    bolt.ws("/p", None, lambda: gate.wait())
-    client = start(bolt).connect()
-    client.says(*"abc", "d")
-    assert client.held == FULL
-    client.inbox.clear()
-    client.channel.put(client, "d")  # came in the same read
-    assert client.held == FULL | RATE
-    await asyncio.sleep(1)
-    assert client.held == FULL
-    gate.set()
-    await client.quiet()
-    assert client.held == 0
-    assert bolt.stats().handled == 4
-
-
-async def test_a_client_gone_while_paused(start: Start, clock: Clock) -> None:
-    """The end of the pause finds nothing to read on, and does no harm."""
-    client, seen = limited(start, clock, rate_limit=(1, 1))
-    client.says("a", "b")
-    assert client.held == RATE
-    client.leaves()
-    await asyncio.sleep(10)
-    assert seen == [("a", 0)]
-    assert list(client.inbox) == ["b"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from boltws import Bolt
-from boltws.client import BACKLOG, CLOSED, CLOSING, DRAINING, FULL, OPEN, OPENING, RATE
+from boltws.client import BACKLOG, CLOSED, CLOSING, FULL, OPEN, OPENING, RATE
 from boltws.errors import Close
 
 from .flow import FakeClient, Start
@@ -39,13 +39,13 @@ def watched(start: Start) -> Watched:
 async def test_reading_waits_for_every_reason(start: Start) -> None:
     """The wire is told once at the first reason, and once when the last one is gone."""
     client = watched(start)
-    for reason in (FULL, RATE, FULL, DRAINING, BACKLOG):
+    for reason in (FULL, RATE, FULL, BACKLOG):
         client.hold(reason)
     assert client.reading == ["pause"]
-    for reason in (RATE, FULL, BACKLOG):
+    for reason in (RATE, FULL):
         client.release(reason)
     assert client.reading == ["pause"]
-    client.release(DRAINING)
+    client.release(BACKLOG)
     assert client.reading == ["pause", "resume"]
 
 

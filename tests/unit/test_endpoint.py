@@ -40,6 +40,10 @@ def left(event: Event) -> None:
     trace.append(("left", event.type))
 
 
+def failed(event: Event, error: BaseException) -> None:
+    trace.append("failed")
+
+
 class Handlers:
     @staticmethod
     def said(event: Event) -> None:
@@ -78,7 +82,7 @@ async def test_decorators(start: Start) -> None:
     assert chat.on_after(said) is said
     assert bolt.on_before(said) is said
     assert bolt.on_after(said) is said
-    assert bolt.on_error(left) is left
+    assert bolt.on_error(failed) is failed
     await live(start(bolt).connect())
     assert len(trace) == 3 + 2 + 4 + 4  # connect's befores are the handshake's
 
@@ -127,7 +131,9 @@ async def test_names_are_looked_up_at_start(start: Start, monkeypatch: pytest.Mo
         ("not_callable", "is int, not a callable"),
         ("nowhere:f", "there is no module 'nowhere'"),
         ("boltws.nowhere:f", "there is no module 'boltws.nowhere'"),
-        (f"{__name__}:nowhere", "has no 'nowhere'"),
+        (":f", ""),
+        (".nowhere:f", ""),
+        (f"{__name__}:nowhere", "has no attribute 'nowhere'"),
         (f"{__name__}:not_callable", "is int, not a callable"),
     ],
 )
@@ -161,7 +167,7 @@ async def test_a_module_that_fails_to_import(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "broken", broken)
     bolt = Bolt()
     bolt.ws("/p", "broken:f")
-    with pytest.raises(ConfigurationError, match="module 'broken' has no 'f'"):
+    with pytest.raises(ConfigurationError, match="module 'broken' has no attribute 'f'"):
         bolt._runtime.start()
 
 
@@ -243,7 +249,7 @@ async def test_middleware_runs_for_every_event(start: Start, callbacks: int) -> 
     """Whether or not the endpoint has a callback for it: one without on_connect is guarded too."""
     bolt = Bolt()
     names = ["on_connect", "on_message", "on_disconnect"]
-    given = {name: noting(name) for bit, name in enumerate(names) if callbacks >> bit & 1}
+    given: Any = {name: noting(name) for bit, name in enumerate(names) if callbacks >> bit & 1}
     chat = bolt.ws("/p", **given)
     chat.before(lambda event: trace.append(("before", event.type)))
     chat.after(lambda event: trace.append(("after", event.type)))
@@ -279,7 +285,7 @@ def additions(bolt: Bolt, chat: Endpoint) -> dict[str, Callable[[], Any]]:
         "bolt.after": lambda: bolt.after(said),
         "bolt.on_before": lambda: bolt.on_before(said),
         "bolt.on_after": lambda: bolt.on_after(said),
-        "bolt.on_error": lambda: bolt.on_error(left),
+        "bolt.on_error": lambda: bolt.on_error(failed),
         "before": lambda: chat.before(said),
         "after": lambda: chat.after(said),
         "on_before": lambda: chat.on_before(said),

@@ -263,7 +263,8 @@ def test_whose_scheme_counts(client: str, proto: str, scheme: str) -> None:
 
 def test_a_proxy_that_speaks_tls() -> None:
     """With its word on the scheme, an http page is another origin than the https one."""
-    proxy = {"client": "10.0.0.1", "proxies": ["10.0.0.1"], "x_forwarded_proto": "https"}
+    proxy: dict[str, Any] = {"client": "10.0.0.1", "proxies": ["10.0.0.1"]}
+    proxy["x_forwarded_proto"] = "https"
     assert cause(peer("https://example.com", **proxy)) is None
     assert cause(peer("http://example.com", **proxy)) == "origin"
 

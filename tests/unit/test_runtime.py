@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import closing
 from typing import Any
 from uuid import UUID
@@ -253,7 +254,7 @@ async def test_an_error_in_a_thread(start: Start) -> None:
     with pytest.raises(ValueError, match="a room's name"):
         await asyncio.to_thread(bolt.ws_room_join, "", "nobody")
     with pytest.raises(TypeError):
-        await asyncio.to_thread(bolt.ws_room_members, None)
+        await asyncio.to_thread(bolt.ws_room_members, None)  # type: ignore[arg-type]
 
 
 async def test_many_threads(start: Start) -> None:
@@ -349,15 +350,13 @@ async def test_a_stop_while_a_thread_is_about_to_call(
     journal = Journal()
     gate = Gate()
 
-    from boltws import hub
-
-    class Held(hub.Future[Any]):
+    class Held(Future[Any]):
         def __init__(self) -> None:
             journal.note("has read the loop")
             gate.wait()
             super().__init__()
 
-    monkeypatch.setattr(hub, "Future", Held)
+    monkeypatch.setattr("boltws.hub.Future", Held)
     call = asyncio.ensure_future(asyncio.to_thread(bolt.ws_client_list))
     await journal.reaches(1)
     flow.runtime.stop()

@@ -111,7 +111,13 @@ async def test_a_call_that_nobody_waits_for(workers: Workers) -> None:
     """Its future was cancelled: the thread ends it, and nothing is set twice."""
     gate = Gate()
     journal = Journal()
-    future = workers.submit(lambda: (journal.note("began"), gate.wait(), journal.note("done")))
+
+    def hold() -> None:
+        journal.note("began")
+        gate.wait()
+        journal.note("done")
+
+    future = workers.submit(hold)
     await journal.reaches(1)
     future.cancel()
     gate.open()
@@ -138,8 +144,12 @@ def test_a_thread_outlives_its_loop(workers: Workers, before: set[threading.Thre
     hook, threading.excepthook = threading.excepthook, failures.append
     try:
 
+        def hold() -> None:
+            began.set()
+            gate.wait()
+
         async def main() -> None:
-            workers.submit(lambda: (began.set(), gate.wait()))
+            workers.submit(hold)
             await asyncio.to_thread(began.wait, 10)
 
         asyncio.run(main())

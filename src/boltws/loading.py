@@ -1,0 +1,37 @@
+"""``module:attribute``, as people write it for an app or a callback."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+class NotFound(LookupError):
+    """A name leads to nothing; the text says where it ends and how it is mended."""
+
+
+def load(name: str) -> Any:
+    """The object that ``module:attribute`` names.
+
+    Raises :class:`NotFound` where there is none. What a module raises while it is imported is
+    raised as it is: its author needs the traceback.
+    """
+    module_name, _, path = name.partition(":")
+    if not module_name or not path:
+        raise NotFound(f"{name!r} must be module:attribute, as in chat:bolt")
+    hint = f"; did you mean {module_name[:-3]!r}?" if module_name.endswith(".py") else ""
+    missing = NotFound(f"there is no module {module_name!r} here or on the Python path{hint}")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise missing
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise  # it is there, and imports something that is not
+        raise missing from None
+    try:
+        for part in path.split("."):
+            found = getattr(found, part)
+    except AttributeError:
+        raise NotFound(f"module {module_name!r} has no attribute {path!r}") from None
+    return found
