@@ -23,6 +23,7 @@ LAYERS: list[set[str]] = [
         "channel",
         "endpoint",
         "hub",
+        "loading",
         "options",
         "origin",
         "outbox",

@@ -204,6 +204,23 @@ async def test_a_disconnect_behind_a_flood_is_fair_too(start: Start) -> None:
     assert seen == [*map(str, range(TURN + 10)), "left"]
 
 
+async def test_what_came_at_once_is_handled_in_turns(start: Start) -> None:
+    """A wire that lost its connection puts all that it had read behind a busy mark: def callbacks
+    take it in turns of 64 as well, `disconnect` the last."""
+    seen: list[Any] = []
+    bolt = Bolt()
+    bolt.ws("/p", None, lambda event: seen.append(event.message), lambda: seen.append("left"))
+    client = start(bolt).connect()
+    client.busy = True
+    client.says(*map(str, range(3 * TURN)))
+    client.busy = False
+    client.channel.resume(client)
+    client.leaves()
+    assert seen == []
+    assert max(await counted(seen, client)) == TURN
+    assert seen == [*map(str, range(3 * TURN)), "left"]
+
+
 # Where callbacks run.
 
 

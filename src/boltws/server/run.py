@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -120,6 +121,11 @@ def serve(app: Any, **settings: Any) -> None:
 
     Raises :class:`StartError` when it cannot start.
     """
+    if asyncio._get_running_loop() is not None:
+        raise StartError(
+            "an event loop is running here already: call bolt.run() outside of async code, "
+            "or serve the Bolt as an ASGI app"
+        )
     raise_descriptor_limit()
     server = build_server(app, **settings)
     try:
@@ -172,7 +178,8 @@ def bind(config: uvicorn.Config) -> list[socket.socket]:
 
 
 def _bind_one(family: int, address: Any) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio turns off Nagle's algorithm only where the protocol is named.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 from ..channel import Channel, size_of
@@ -165,15 +166,17 @@ class Socket:
         except BaseException as error:
             if not isinstance(error, asyncio.CancelledError):
                 logger.error("Exception in ASGI application\n", exc_info=error)
-            self._give_up(1011)
+                self._give_up(500, 1011)
+            else:  # the server stops
+                self._give_up(503, 1012)
         else:
             if not self._answered and not self._gone.is_set():
                 logger.error("ASGI callable returned without completing handshake.")
-            self._give_up(1000)
+            self._give_up(500, 1000)
 
-    def _give_up(self, code: int) -> None:
+    def _give_up(self, status: int, code: int) -> None:
         if not self._answered:
-            self._deny(500, [], b"Internal Server Error")
+            self._deny(status, [], HTTPStatus(status).phrase.encode())
         elif self._wire is not None:
             self._wire.close(Close(code))
         elif self._expected is not None:  # accepted, and never attached

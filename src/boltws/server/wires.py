@@ -133,6 +133,7 @@ class Drainer:
     def shutdown(self) -> None:
         """uvicorn shuts down."""
         if self._task is None:
+            self._runtime.accepting = False
             self._task = asyncio.get_running_loop().create_task(self._runtime.drain())
             self._task.add_done_callback(lambda _: self._gone(self))
 
