@@ -9,12 +9,12 @@ from typing import Any, TypeVar, Unpack
 
 from .endpoint import Endpoint, Reference, caller_namespace
 from .errors import Close, ConfigurationError, StartError, check_close
-from .event import Event, current_event
+from .event import Event, Headers, current_event
 from .frames import binary_frame, text_frame
 from .hub import Exclude, check_room
 from .ledger import Stats
 from .options import BoltOptions, EndpointOptions
-from .pipeline import Callback
+from .pipeline import Callback, takes_error
 from .runtime import Runtime
 
 F = TypeVar("F", bound=Callback)
@@ -109,6 +109,7 @@ class Bolt:
     def on_error(self, callback: E) -> E:
         """Decorator: call `callback` with the event and the exception when a callback raised."""
         self._runtime.middleware.check_open()
+        takes_error(callback)
         self._runtime.error_handler = callback
         return callback
 
@@ -142,7 +143,7 @@ class Bolt:
         """The path's parameter `name` as text; ``""`` where there is none."""
         return current_event().client.params.get(name, "")
 
-    def ws_event_abort(self, status: int = 403, reason: str = "", headers: Any = ()) -> None:
+    def ws_event_abort(self, status: int = 403, reason: str = "", headers: Headers = ()) -> None:
         """In a before: skip handler and afters; in ``connect`` refuse the handshake so.
 
         See :meth:`Event.abort`.
@@ -273,7 +274,7 @@ class Bolt:
             if name in ("reload", "workers"):
                 raise TypeError(
                     f"bolt.run() has no {name!r}: it needs processes of their own, so it belongs "
-                    f"to the command line: boltws run module:bolt --{name}"
+                    "to the command `boltws run`"
                 )
             raise TypeError(f"bolt.run() got an unexpected keyword argument {name!r}")
         try:

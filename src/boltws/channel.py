@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from .client import DISCONNECTED, FULL, OPEN, RATE, Client
@@ -262,6 +262,8 @@ class Channel:
         def ended(task: asyncio.Task[None]) -> None:
             del self.hub.running[task]
             if task.cancelled():  # before it began: `_worker` lets no later one through
+                if isinstance(pending, Coroutine):
+                    pending.close()
                 self._failed(event, asyncio.CancelledError(), timed_out=client in self.hub.cutting)
                 self._go_on(client)
 

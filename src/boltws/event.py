@@ -16,6 +16,8 @@ from .request import Request
 if TYPE_CHECKING:
     from .client import Client
 
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+
 CONNECT, MESSAGE, DISCONNECT = "connect", "message", "disconnect"
 
 
@@ -24,7 +26,7 @@ class Refusal:
 
     __slots__ = ("headers", "reason", "status")
 
-    def __init__(self, status: int, reason: str, headers: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, status: int, reason: str, headers: Headers) -> None:
         if type(status) is not int or not 300 <= status <= 599:
             raise ValueError(f"a refusal's status is 300 to 599, not {status!r}")
         if not isinstance(reason, str):
@@ -34,7 +36,7 @@ class Refusal:
         self.headers = check_headers(headers)
 
 
-def check_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+def check_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     """`headers` ready to go out. Raises ``ValueError`` for what would break the answer's lines."""
     if isinstance(headers, Mapping):
         headers = headers.items()
@@ -165,9 +167,7 @@ class Event:
         check_close(code, reason)
         return self.client.hub.close(self.client.id, Close(code, reason))
 
-    def abort(
-        self, status: int = 403, reason: str = "", headers: Iterable[tuple[str, str]] = ()
-    ) -> None:
+    def abort(self, status: int = 403, reason: str = "", headers: Headers = ()) -> None:
         """In a before: skip the rest of the befores, the handler and the afters.
 
         In ``connect`` the handshake is refused with `status` (300 to 599), `reason` as the

@@ -88,7 +88,7 @@ class Hub:
     def stop(self) -> None:
         """Refuse operations from now on, those that other threads wait for too."""
         self.loop = self.thread = None
-        for call in self._calls:
+        for call in list(self._calls):
             call.set_exception(NotRunning("the server stopped before the operation ran"))
         self._calls.clear()
 
@@ -103,8 +103,8 @@ class Hub:
         done: Future[T] = Future()
 
         def run() -> None:
-            if done in self._calls:  # else it was refused at the stop
-                self._calls.discard(done)
+            self._calls.discard(done)
+            if not done.done():  # as it is when it was refused at the stop
                 try:
                     done.set_result(operation(*args))
                 except BaseException as error:

@@ -40,6 +40,21 @@ def takes_event(callback: Callback) -> bool:
     return False
 
 
+def takes_error(callback: Callback) -> None:
+    """Raise :class:`ConfigurationError` unless a callback takes an event and an exception."""
+    try:
+        signature = inspect.signature(callback)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise ConfigurationError(
+            f"on_error callback {name_of(callback)}{signature} must take the event and the "
+            "exception"
+        ) from None
+
+
 def name_of(callback: Callback) -> str:
     """How a callback is called in an error or a log line."""
     name = getattr(callback, "__qualname__", None) or repr(callback)

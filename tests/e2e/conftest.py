@@ -63,7 +63,7 @@ class Watch(logging.Handler):
             self.unexpected.append(f"[{record.threadName}] {record.name}: {text}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def watch() -> Iterator[Watch]:
     watch = Watch()
     watch.attach()
@@ -71,7 +71,7 @@ def watch() -> Iterator[Watch]:
     watch.detach()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def leaving(watch: Watch) -> Iterator[list[Served]]:
     """Servers on their way down. uvicorn takes a quarter of a second for that: tests do not wait,
     but whatever a server leaves behind still fails the run."""
