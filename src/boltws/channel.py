@@ -260,7 +260,7 @@ class Channel:
         self.hub.running[task] = client
 
         def ended(task: asyncio.Task[None]) -> None:
-            del self.hub.running[task]
+            self.hub.running.pop(task, None)
             if task.cancelled():  # before it began: `_worker` lets no later one through
                 if isinstance(pending, Coroutine):
                     pending.close()
@@ -272,34 +272,43 @@ class Channel:
     async def _worker(self, client: Client, event: Event, pending: Awaitable[Any]) -> None:
         task = asyncio.current_task()
         assert task is not None
-        await self._finish(event, pending)
-        if task.cancelling():  # a callback cancelled it and returned: that ends with the callback
-            await self._yield()
+        goes_on = await self._finish(event, pending)
         ran = 1
-        while (following := self._next(client)) is not None:
+        while True:
+            # A callback may cancel its task and return: that takes effect here, and ends here.
+            if goes_on and (ran % TURN == 0 or task.cancelling()):
+                goes_on = await self._yield(client)
+            if not goes_on:
+                self.resume(client)  # in another task: this one was cancelled, for a reason
+                return
+            following = self._next(client)
+            if following is None:
+                break
             set_current(following)
             try:
                 result = self._pipeline(following)(following)
                 if result is not None and is_awaitable(result):
-                    await self._finish(following, result)
+                    goes_on = await self._finish(following, result)
                 else:
                     self._succeeded(following)
             except GeneratorExit:
                 raise
             except BaseException as error:
                 self._failed(following, error)
-            if (ran := ran + 1) % TURN == 0 or task.cancelling():
-                await self._yield()
+            ran += 1
         client.busy = False
 
-    async def _yield(self) -> None:
+    async def _yield(self, client: Client) -> bool:
         try:
             await asyncio.sleep(0)
         except asyncio.CancelledError:
             _uncancel()
+            return client in self.hub.cutting
+        return True
 
-    async def _finish(self, event: Event, pending: Awaitable[Any]) -> None:
-        """Await a pipeline within `handler_timeout`, and account for its end."""
+    async def _finish(self, event: Event, pending: Awaitable[Any]) -> bool:
+        """Await a pipeline within `handler_timeout`, and account for its end. False when its task
+        was cancelled, and not by us."""
         timeout = self.options.handler_timeout
         limit = asyncio.timeout(timeout)
         try:
@@ -311,13 +320,15 @@ class Channel:
         except GeneratorExit:
             raise
         except BaseException as error:
-            cut = _uncancel() and event.client in self.hub.cutting
+            cancelled = _uncancel()
+            cut = cancelled and event.client in self.hub.cutting
             if cut or (timeout is not None and limit.expired()):
                 await self._timed_out(event, error)
             else:
                 self._failed(event, error)
-        else:
-            self._succeeded(event)
+            return cut or not cancelled
+        self._succeeded(event)
+        return True
 
     # Accounting.
 

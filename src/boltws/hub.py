@@ -72,6 +72,7 @@ class Hub:
         self.outbox = Outbox(loop, self.outbox.enough)
         self.thread = get_ident()
         self.next_id = id_source()  # a node part for each process, also after a fork
+        self.running.clear()
         for client in list(self.clients.values()):  # the last loop ended without a word
             self._inherit(client)
 
@@ -153,6 +154,7 @@ class Hub:
         if client.pending:  # the connection was lost before the turn's end
             self.ledger.handed -= len(client.pending)
             self.ledger.dropped_out["lost"] += len(client.pending)
+            self.ledger.bytes_out -= sum(map(len, client.pending))
         if client.slow:
             client.slow = 0
             self.caught_up(client)

@@ -166,6 +166,35 @@ def test_a_loop_that_ended_without_a_word(at_once: bool) -> None:
     assert bolt.stats().connections_now == 0
 
 
+def test_a_loop_that_cancels_all_its_tasks(logged: Errors) -> None:
+    """As `asyncio.run` does at its end: a handler that was awaiting has failed, and what waits
+    behind it does not keep the loop from ending."""
+    bolt = Bolt()
+    seen: list[str] = []
+
+    async def said(event: Event) -> None:
+        seen.append(event.message)
+        if event.message == "one":
+            await asyncio.Event().wait()
+
+    bolt.ws("/p", None, said)
+
+    async def main() -> None:
+        Flow(bolt).connect().says("one", "two", "three")
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert seen[0] == "one"
+    stats = bolt.stats()
+    assert (stats.received, stats.failed, stats.imbalance()) == (3, 1, "")
+
+    async def again() -> None:
+        await Flow(bolt).end()
+
+    asyncio.run(again())
+    assert (bolt.stats().running, bolt.stats().connections_now) == (0, 0)
+
+
 async def test_blocking_threads_end_with_the_stop(start: Start) -> None:
     """None is left behind."""
     before = set(threading.enumerate())

@@ -101,7 +101,8 @@ class _Protocol(HttpToolsProtocol):
         self._socket: Socket | None = None  # the handshake that is under way
         self._behind = b""  # what came behind the request meanwhile
         self._header_size = 0  # of the request that is being read, line by line
-        self._head_came = 0  # bytes read while its head is not complete
+        self._head_came = 0  # bytes of later reads, while its head is not complete
+        self._began = False  # in this read
         self._refused = False  # an answer was given that ends the connection
 
     # HTTP: its limits.
@@ -129,6 +130,7 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._began = True
         if self not in self._wires.pending:
             self._await_request()
 
@@ -183,13 +185,15 @@ class _Protocol(HttpToolsProtocol):
                 self._refused = True
                 self.send_400_response(message)
         else:
-            # A head that is not complete may not grow without bound: its last line is in the
-            # parser, and not in `_header_size`.
+            # A head that is not complete may not grow without bound. Its last line is in the
+            # parser and not in `_header_size`, so reads are counted too; not the one that it
+            # began in, where other requests may stand.
             if self in self._wires.pending:
-                self._head_came += len(data)
-                if self._head_came > self.options.max_header_size:
+                self._head_came += 0 if self._began else len(data)
+                if max(self._head_came, self._header_size) > self.options.max_header_size:
                     self._wires.pending.pop(self, None)
                     self._refuse(431, "Request Header Fields Too Large")
+            self._began = False
 
     def _refuse(self, status: int, text: str, headers: Any = ()) -> None:
         self._refused = True

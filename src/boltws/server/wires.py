@@ -116,7 +116,7 @@ class Wires:
         elif wire.pinged:
             if options.ping_timeout is not None and now - wire.pinged > options.ping_timeout:
                 wire.close(KEEPALIVE_TIMEOUT)
-                wire.abort()
+                asyncio.get_running_loop().call_soon(wire.abort)  # behind the close
         elif options.ping_interval is not None and now - wire.seen >= options.ping_interval:
             wire.ping(now)
 

@@ -186,3 +186,16 @@ async def test_a_peer_that_leaves_during_its_handshake_is_no_client() -> None:
     assert stats.connections_opened == 0 and dict(stats.refused) == {"gone": 1}
     assert not connection.transport.sent and not connection.transport.late
     await connection.end()
+
+
+@in_virtual_time
+async def test_a_request_behind_a_large_body() -> None:
+    """The limit is for a head: what came before it in the same read is not part of it."""
+    connection = Connection()
+    body = b"x" * 20_000
+    request = b"POST /no HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+    connection.send(request + body + GET)
+    connection.send(b"\r\n")
+    await passing(1)
+    assert connection.statuses == [404, 426]
+    await connection.end()
