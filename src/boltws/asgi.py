@@ -77,6 +77,7 @@ async def serve(
         await http(scope, receive, send)
     elif kind == "websocket":
         await receive()
+        runtime.hub.ledger.refused["no_endpoint"] += 1
         await refuse(scope, send, Refusal(404, "no such endpoint", ()))
     elif found is not None:
         await _answer(send, 426, "this is a WebSocket endpoint", [(b"upgrade", b"websocket")])

@@ -83,7 +83,9 @@ class Stats:
     closed: Mapping[int, int]
     """Ended connections by close code: 1005 none was given, 1006 lost without a close."""
     refused: Mapping[str, int]
-    """Refused handshakes by cause: abort, error, origin, host, limit, gone, shutdown."""
+    """Refused handshakes by cause: abort, error, origin, host, limit, gone, shutdown,
+    no_endpoint. Where boltws' own server serves the Bolt itself, also requests that came to no
+    handshake: bad_request, head_too_large, timeout, busy (uvicorn's limit_concurrency)."""
     errors: int
     """Callbacks that raised, of whatever event."""
     bytes_in: int

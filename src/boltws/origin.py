@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -82,6 +83,7 @@ class Peer:
         )
 
 
+@lru_cache(1024)
 def is_loopback(host: str) -> bool:
     """Whether a host name or address means this machine."""
     if host == "localhost" or host.endswith(".localhost"):
@@ -99,6 +101,7 @@ def _hostname(netloc: str) -> str:
         return ""
 
 
+@lru_cache(1024)  # most handshakes of a server have the same few
 def _same_host(origin: str, host: str, scheme: str) -> bool:
     """Whether `origin` has the host and port that the request went to.
 

@@ -105,6 +105,7 @@ async def test_a_websocket_elsewhere(start: Start) -> None:
     start(bolt)
     status, _, body = await AsgiPeer(bolt, "/other").refused()
     assert (status, body) == (404, b"no such endpoint")
+    assert bolt.stats().refused == {"no_endpoint": 1}
     peer = AsgiPeer(bolt, "/other", extensions=())
     assert (await peer.connect())["type"] == "websocket.close"
     await peer.call

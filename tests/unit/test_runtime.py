@@ -15,6 +15,7 @@ import pytest
 
 from boltws import AlreadyStarted, Bolt, Event, NotRunning
 
+from .conftest import Errors
 from .flow import Flow, Gate, Journal, Start, turns, turns_until
 
 

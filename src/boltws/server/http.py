@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from ..asgi import EXTENSION
+from ..ledger import Ledger
 from ..options import Options
 from .socket import Socket
 from .upgrade import BadUpgrade, check_upgrade, denial, subprotocols
@@ -79,15 +80,17 @@ _ATTRIBUTES = (
 ).split()
 
 
-def protocol_class(options: Options, loopback: bool) -> type[HttpToolsProtocol]:
-    """uvicorn's HTTP protocol with our WebSocket, under the server's options."""
-    attributes = {"options": options, "loopback": loopback}
+def protocol_class(options: Options, loopback: bool, ledger: Ledger) -> type[HttpToolsProtocol]:
+    """uvicorn's HTTP protocol with our WebSocket, under the server's options. What it refuses by
+    itself is counted in `ledger`."""
+    attributes = {"options": options, "loopback": loopback, "ledger": ledger}
     return type("BoltProtocol", (_Protocol,), attributes)
 
 
 class _Protocol(HttpToolsProtocol):
     options: Options
     loopback: bool
+    ledger: Ledger
 
     def __init__(
         self,
@@ -125,6 +128,7 @@ class _Protocol(HttpToolsProtocol):
     def give_up(self) -> None:
         """The request was not complete in time."""
         self._wires.pending.pop(self, None)
+        self.ledger.refused["timeout"] += 1
         logger.info("a request's head was not complete in time")
         self.transport.close()
 
@@ -145,7 +149,7 @@ class _Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._wires.pending.pop(self, None)
         if self._header_size > self.options.max_header_size:
-            self._refuse(431, "Request Header Fields Too Large")
+            self._refuse("head_too_large", 431, "Request Header Fields Too Large")
             return
         limit = self.config.limit_concurrency
         if limit is not None:
@@ -182,6 +186,7 @@ class _Protocol(HttpToolsProtocol):
             if not self._refused:
                 message = "Invalid HTTP request received."
                 logger.warning(message)
+                self.ledger.refused["bad_request"] += 1
                 self._refused = True
                 self.send_400_response(message)
         else:
@@ -192,11 +197,12 @@ class _Protocol(HttpToolsProtocol):
                 self._head_came += 0 if self._began else len(data)
                 if max(self._head_came, self._header_size) > self.options.max_header_size:
                     self._wires.pending.pop(self, None)
-                    self._refuse(431, "Request Header Fields Too Large")
+                    self._refuse("head_too_large", 431, "Request Header Fields Too Large")
             self._began = False
 
-    def _refuse(self, status: int, text: str, headers: Any = ()) -> None:
+    def _refuse(self, cause: str, status: int, text: str, headers: Any = ()) -> None:
         self._refused = True
+        self.ledger.refused[cause] += 1
         if not self.transport.is_closing():
             given = [*self.server_state.default_headers, *headers]
             self.transport.write(denial(status, given, text.encode()))
@@ -215,6 +221,7 @@ class _Protocol(HttpToolsProtocol):
         if cycle is not None and (self.pipeline or not cycle.response_complete):
             # Its answer would stand before that of the request that came first.
             logger.warning("refused an upgrade behind a request whose response is in flight")
+            self.ledger.refused["bad_request"] += 1
             self._refused = True
             for behind_it, _ in self.pipeline:
                 behind_it.keep_alive = False
@@ -225,12 +232,12 @@ class _Protocol(HttpToolsProtocol):
         try:
             key = check_upgrade(method, version, self.headers)
         except BadUpgrade as bad:
-            self._refuse(bad.status, bad.text, bad.headers)
+            self._refuse("bad_request", bad.status, bad.text, bad.headers)
             return
         limit = self.limit_concurrency
         if limit is not None and (len(self.connections) >= limit or len(self.tasks) >= limit):
             logger.warning("Exceeded concurrency limit.")
-            self._refuse(503, "Service Unavailable", [(b"retry-after", b"1")])
+            self._refuse("busy", 503, "Service Unavailable", [(b"retry-after", b"1")])
             return
         self._behind = behind
         scope = self._websocket_scope()

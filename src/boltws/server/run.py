@@ -18,6 +18,7 @@ import uvicorn
 
 from ..app import Bolt
 from ..errors import StartError
+from ..ledger import Ledger
 from ..options import Options
 from ..origin import is_loopback
 from .http import contract_broken, protocol_class
@@ -84,7 +85,8 @@ def build_server(
     _check_tls(ssl_certfile, ssl_keyfile)
     options = app._runtime.options if isinstance(app, Bolt) else Options()
     loopback = uds is None and is_loopback(host)
-    http: Any = protocol_class(options, loopback)
+    ledger = app._runtime.hub.ledger if isinstance(app, Bolt) else Ledger()
+    http: Any = protocol_class(options, loopback, ledger)
     ws = "none"
     if missing := contract_broken():
         logger.warning(

@@ -35,9 +35,9 @@ class Connection:
         loop = asyncio.get_running_loop()
         self.transport = FakeTransport(loop)
         self.state = ServerState()
-        protocol = protocol_class(self.bolt._runtime.options, loopback=True)(
-            config, self.state, {}, loop
-        )
+        protocol = protocol_class(
+            self.bolt._runtime.options, loopback=True, ledger=self.bolt._runtime.hub.ledger
+        )(config, self.state, {}, loop)
         self.transport.set_protocol(protocol)
         protocol.connection_made(self.transport)
 
@@ -72,6 +72,7 @@ async def test_a_head_that_does_not_come_is_given_up(piece: bytes) -> None:
     assert connection.stands()
     await passing(0.1 + 2 * TICK)
     assert not connection.stands() and connection.statuses == []
+    assert connection.bolt.stats().refused == {"timeout": 1}
     await connection.end()
 
 
@@ -135,6 +136,7 @@ async def test_headers_that_are_too_large_are_431(upgrade: bytes, pieces: int) -
         connection.send(head[start : start + step])
     await passing(1)
     assert connection.statuses == [431]
+    assert connection.bolt.stats().refused == {"head_too_large": 1}
     assert not connection.stands()
     await connection.end()
 
@@ -151,6 +153,7 @@ async def test_a_line_without_an_end_is_431(start: bytes) -> None:
         sent += 100
     await passing(1)
     assert connection.statuses == [431] and sent < 4096 + 300
+    assert connection.bolt.stats().refused == {"head_too_large": 1}
     await connection.end()
 
 
@@ -198,4 +201,25 @@ async def test_a_request_behind_a_large_body() -> None:
     connection.send(b"\r\n")
     await passing(1)
     assert connection.statuses == [404, 426]
+    await connection.end()
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (GET + UPGRADE.replace(b"Version: 13", b"Version: 8") + b"\r\n", 426),
+        (GET + UPGRADE.replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"c2hvcnQ=") + b"\r\n", 400),
+        (GET.replace(b"Host: localhost\r\n", b"") + UPGRADE + b"\r\n", 400),
+        (GET + UPGRADE + b"Content-Length: 1\r\n\r\nx", 400),
+        (b"nonsense\r\n\r\n", 400),
+    ],
+)
+@in_virtual_time
+async def test_a_request_that_cannot_be_granted_is_counted(request_: bytes, status: int) -> None:
+    """It never reaches an app, and shows in the books of the Bolt that the server was made for."""
+    connection = Connection()
+    connection.send(request_)
+    await passing(1)
+    assert connection.statuses == [status] and not connection.stands()
+    assert connection.bolt.stats().refused == {"bad_request": 1}
     await connection.end()
