@@ -102,6 +102,7 @@ ENDPOINT_OPTIONS: dict[str, object] = {
     "max_message_size": 1024 * 1024,
     "message_timeout": 60,
     "max_fragments": 4096,
+    "compression": False,
     "rate_limit": None,
     "rate_policy": "pause",
     "handler_timeout": None,

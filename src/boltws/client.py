@@ -32,6 +32,7 @@ class Client:
         "allowance",
         "busy",
         "channel",
+        "deflate",
         "ended",
         "held",
         "hub",
@@ -64,6 +65,7 @@ class Client:
         self.waiting: deque[Any] | None = None  # made when first needed: a deque takes 600 bytes
         self.waiting_bytes = 0
         self.rooms: dict[str, None] | None = None
+        self.deflate: Callable[[bytes], bytes] | None = None  # where compression was agreed on
         self.user_state: State | None = None
         self.request = b""
         self.params: dict[str, str] = _NO_PARAMS

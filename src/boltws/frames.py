@@ -83,6 +83,12 @@ def close_frame(close: Close) -> bytes:
     return encode(CLOSE, _pack_code(close.code) + close.reason.encode())
 
 
+def split(frame: bytes) -> tuple[int, bytes]:
+    """The opcode and payload of one frame made by this module."""
+    size = frame[1]
+    return frame[0] & 0x0F, frame[2 if size < 126 else 4 if size == 126 else 10 :]
+
+
 def decode(frames: bytes) -> Iterator[tuple[str | bytes, int]]:
     """The messages in data frames made by this module, each with the size of its frame: for
     servers that take messages."""

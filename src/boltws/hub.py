@@ -38,6 +38,7 @@ class Hub:
         "clients",
         "closing",
         "cutting",
+        "deflating",
         "ending",
         "ledger",
         "loop",
@@ -57,6 +58,7 @@ class Hub:
         self.running: dict[asyncio.Task[None], Client] = {}  # pipelines that await
         self.cutting: set[Client] = set()  # whose pipelines are cancelled: the deadline has passed
         self.addresses: Counter[str] | None = None  # clients by address, where that is limited
+        self.deflating = 0  # clients that agreed on compression
         self.outbox = Outbox(None, ENOUGH)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: int | None = None
@@ -133,6 +135,7 @@ class Hub:
         client.state = OPEN
         client.write = client.writer()
         self.clients[client.id] = client
+        self.deflating += client.deflate is not None
         if self.addresses is not None:
             self.count_address(address_of(client), 1)
         ledger = self.ledger
@@ -143,6 +146,7 @@ class Hub:
     def remove(self, client: Client) -> None:
         """Take `client` off the lists and out of its rooms; ``client.rooms`` stays as it was."""
         del self.clients[client.id]
+        self.deflating -= client.deflate is not None
         self.ending.add(client)
         self.closing.add(client)
         if self.addresses is not None:
@@ -194,6 +198,8 @@ class Hub:
         if client is None:
             ledger.dropped_out["no_client"] += 1
             return False
+        if client.deflate is not None:
+            frame = client.deflate(frame)
         if self.outbox.send(client, frame):
             ledger.handed += 1
             ledger.bytes_out += len(frame)
@@ -214,15 +220,30 @@ class Hub:
             ids = (exclude,) if isinstance(exclude, str) else exclude
             skip = {self.clients.get(client_id) for client_id in ids}
             members = [client for client in members if client not in skip]
+        if self.deflating:
+            return self._broadcast_mixed(members, frame)
+        return self._send_all(members, frame)
+
+    def _send_all(self, clients: Collection[Client], frame: bytes) -> int:
         ledger = self.ledger
-        ledger.sends += len(members)
-        refused = self.outbox.send_all(members, frame)
-        taken = len(members) - len(refused)
+        ledger.sends += len(clients)
+        refused = self.outbox.send_all(clients, frame)
+        taken = len(clients) - len(refused)
         ledger.handed += taken
         ledger.bytes_out += taken * len(frame)
         if refused:
             self._refused(refused)
         return taken
+
+    def _broadcast_mixed(self, members: Collection[Client], frame: bytes) -> int:
+        """Some clients take compressed frames: compress once for all that take the same."""
+        alike: dict[Callable[[bytes], bytes] | None, list[Client]] = {}
+        for client in members:
+            alike.setdefault(client.deflate, []).append(client)
+        return sum(
+            self._send_all(clients, frame if deflate is None else deflate(frame))
+            for deflate, clients in alike.items()
+        )
 
     def _refused(self, clients: list[Client]) -> None:
         """Count what slow clients did not take, and part with those that must keep up."""

@@ -27,6 +27,7 @@ class EndpointOptions(TypedDict, total=False):
     max_message_size: int
     message_timeout: float | None
     max_fragments: int
+    compression: bool
     rate_limit: tuple[int, float] | None
     rate_policy: Literal["pause", "drop", "close"]
     handler_timeout: float | None
@@ -65,6 +66,7 @@ class Options:
     max_message_size: int = 2**20
     message_timeout: float | None = 60.0
     max_fragments: int = 4096
+    compression: bool = False
     rate_limit: tuple[int, float] | None = None
     rate_policy: Literal["pause", "drop", "close"] = "pause"
     handler_timeout: float | None = None
@@ -88,8 +90,9 @@ class Options:
 
 # Our own protocol enforces these; on another server they are that server's business.
 SERVER_OPTIONS = frozenset(
-    "message_timeout max_fragments max_connections max_connections_per_address handshake_timeout "
-    "max_header_size ping_interval ping_timeout close_timeout trusted_proxies".split()
+    "message_timeout max_fragments compression max_connections max_connections_per_address "
+    "handshake_timeout max_header_size ping_interval ping_timeout close_timeout "
+    "trusted_proxies".split()
 )
 
 _Check = Callable[[Any], Any]
@@ -183,9 +186,12 @@ def _subprotocols(value: Any) -> tuple[str, ...]:
 
 def _networks(value: Any) -> tuple[Network, ...]:
     wanted = 'a list of addresses or networks such as "10.0.0.0/8"'
+    networks = () if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
+    if any(isinstance(network, int) for network in networks) or (not networks and value):
+        raise ValueError(wanted)
     try:
-        return tuple(ipaddress.ip_network(network) for network in _strings(value, wanted))
-    except ValueError:
+        return tuple(ipaddress.ip_network(network) for network in networks)
+    except (TypeError, ValueError):
         raise ValueError(wanted) from None
 
 
@@ -219,6 +225,7 @@ _CHECKS: dict[str, _Check] = {
     "max_message_size": _whole(1),
     "message_timeout": _seconds(optional=True),
     "max_fragments": _whole(1),
+    "compression": _one_of(True, False),
     "rate_limit": _rate,
     "rate_policy": _one_of("pause", "drop", "close"),
     "handler_timeout": _seconds(optional=True),

@@ -112,6 +112,10 @@ class Wire:
             (size,) = struct.unpack("!Q", await self._exactly(8))
         return Received(Opcode(first & 0x0F), await self._exactly(size), bool(first & 0x80))
 
+    async def raw(self, size: int) -> bytes:
+        """The next bytes, whatever they are."""
+        return await self._exactly(size)
+
     async def text(self) -> str:
         """The next frame's text."""
         received = await self.frame()

@@ -19,6 +19,7 @@ from ..client import CLOSED, Client
 from ..errors import BAD_UTF8, NO_CODE, TOO_BIG, TOO_MANY_FRAGMENTS, Close, is_receivable
 from ..frames import BINARY, CLOSE, PING, PONG, TEXT
 from ..hub import Hub
+from .deflate import COMPRESSED, Inflater
 
 _utf8 = getincrementaldecoder("utf-8")
 
@@ -33,10 +34,11 @@ class Violation(Exception):
 class Partial:
     """A data message that has begun and is not whole: unmasked as it comes, joined once."""
 
-    __slots__ = ("_check", "data", "fragments", "mask", "need", "opcode", "since", "tail")
+    __slots__ = ("_check", "data", "fragments", "mask", "need", "opcode", "packed", "since", "tail")
 
-    def __init__(self, opcode: int, since: float) -> None:
+    def __init__(self, opcode: int, packed: bool, since: float) -> None:
         self.opcode = opcode
+        self.packed = packed  # compressed
         self.data = bytearray()
         self.fragments = 0
         self.since = since
@@ -44,7 +46,7 @@ class Partial:
         self.mask = b""
         self.tail = True  # whether the current frame is the last
         self._check: Callable[[bytes, bool], str] | None = (
-            _utf8().decode if opcode == TEXT else None
+            _utf8().decode if opcode == TEXT and not packed else None
         )
 
     def begin(self, fin: bool, size: int, mask: bytes) -> None:
@@ -77,12 +79,13 @@ class Partial:
 class FrameReader(Client):
     """A client whose peer speaks frames."""
 
-    __slots__ = ("max_size", "partial", "seen", "tail")
+    __slots__ = ("inflater", "max_size", "partial", "seen", "tail")
 
     def __init__(self, hub: Hub, channel: Channel) -> None:
         super().__init__(hub, channel)
         self.tail = b""  # what came and is not parsed yet: a piece of a header, or a backlog
         self.partial: Partial | None = None
+        self.inflater: Inflater | None = None  # where compression was agreed on
         self.max_size = channel.options.max_message_size
         self.seen = 0.0  # when the peer was last heard, by the sweeper's clock
 
@@ -187,7 +190,7 @@ class FrameReader(Client):
         control frame's payload, is not whole."""
         first, second = data[position], data[position + 1]
         opcode = first & 0x0F
-        if first & 0x70:
+        if first & 0x70 and not self._compresses(first):
             raise _broken("reserved bits are set")
         if not second & 0x80:
             raise _broken("a client's frame is not masked")
@@ -205,17 +208,28 @@ class FrameReader(Client):
                 raise _broken("a length is not in its shortest form")
             start += wide
         partial = self.partial
-        # Judged by its header, before anything of it is kept.
-        if size + (len(partial.data) if partial is not None else 0) > self.max_size:
+        # Judged by its header, before anything of it is kept. What does not compress
+        # grows, by 4 % where zlib has little memory.
+        packed = partial.packed if partial is not None else bool(first & COMPRESSED)
+        most = self.max_size + (self.max_size >> 4) + 64 if packed else self.max_size
+        if size + (len(partial.data) if partial is not None else 0) > most:
             raise Violation(TOO_BIG)
         if end - start < 4:
             return position
         if partial is None:
-            partial = self.partial = Partial(opcode, self.now())
+            partial = self.partial = Partial(opcode, packed, self.now())
         elif partial.fragments >= self.channel.options.max_fragments:
             raise Violation(TOO_MANY_FRAGMENTS)
         partial.begin(bool(first & 0x80), size, data[start : start + 4])
         return self._payload(data, start + 4, end)
+
+    def _compresses(self, first: int) -> bool:
+        """Whether the reserved bits mark the first frame of a compressed message."""
+        return (
+            self.inflater is not None
+            and first & 0x70 == COMPRESSED
+            and first & 0x0F in (TEXT, BINARY)
+        )
 
     def _check_order(self, opcode: int) -> None:
         if opcode > BINARY:
@@ -233,8 +247,15 @@ class FrameReader(Client):
         partial.feed(data[position:stop])
         if partial.tail and not partial.need:
             self.partial = None
-            self.channel.put(self, partial.message())
+            self.channel.put(self, self._unpacked(partial) if partial.packed else partial.message())
         return stop
+
+    def _unpacked(self, partial: Partial) -> str | bytes:
+        assert self.inflater is not None
+        message = self.inflater.inflate(bytes(partial.data), self.max_size)
+        if isinstance(message, Close):
+            raise Violation(message)
+        return message.decode() if partial.opcode == TEXT else message
 
     def _control(self, data: bytes, position: int, end: int, first: int, size: int) -> int:
         opcode = first & 0x0F

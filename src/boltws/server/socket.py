@@ -19,6 +19,7 @@ from ..errors import GOING_AWAY, Close
 from ..event import ConnectEvent
 from ..frames import binary_frame, text_frame
 from ..options import Options
+from .deflate import negotiate
 from .upgrade import accept, denial
 from .wire import Wire
 from .wires import Wires
@@ -109,6 +110,7 @@ class Socket:
         self._denial: tuple[int, list[tuple[bytes, bytes]], bytes] | None = None
         self._expected: Wire | None = None  # a Bolt's client, to be attached
         self._wire: Wire | None = None  # our own client, for an app that is no Bolt
+        self._offers: list[str] = []  # extensions
         self._gone = asyncio.Event()
         self._options = _FOREIGN
         self._registered = False  # with a Bolt, which parts with its clients in its own way
@@ -159,6 +161,11 @@ class Socket:
 
     async def run(self, app: Callable[..., Awaitable[None]], scope: Message) -> None:
         """Call the app, and see to it that the peer gets an answer."""
+        self._offers = [
+            value.decode("latin-1")
+            for name, value in scope["headers"]
+            if name == b"sec-websocket-extensions"
+        ]
         try:
             await app(scope, self.receive, self.send)
         except Gone:
@@ -213,16 +220,27 @@ class Socket:
             raise RuntimeError(f"a handshake is answered first, with an accept, not {kind!r}")
 
     def _accept(self, subprotocol: str | None, headers: list[tuple[bytes, bytes]]) -> None:
+        agreed = negotiate(self._offers) if self._options.compression else None
+        if agreed is not None:
+            headers.append((b"sec-websocket-extensions", agreed[1].encode()))
         answer = accept(self._key, subprotocol, [*self._headers, *headers])
         self._answered = True
         self._transport.write(answer)
         self._log("[accepted]")
+        wire = self._expected or self._own_wire()
+        if agreed is not None:
+            wire.inflater = agreed[0]
+            wire.deflate = agreed[0].deflate
         if self._expected is None:
-            hub = self._wires.foreign
-            inbox = cast(Channel, Inbox(self._options))  # a channel as far as a wire uses one
-            wire = self._wire = _SocketWire(hub, inbox, self._wires, self._options.close_timeout)
-            wire.lost = self._wires.keep(self)
             self._catch_up(wire, self._put_on_wire(wire))
+
+    def _own_wire(self) -> Wire:
+        """For an app that is no Bolt, or a Bolt that does not attach its clients."""
+        inbox = cast(Channel, Inbox(self._options))  # a channel as far as a wire uses one
+        wire = _SocketWire(self._wires.foreign, inbox, self._wires, self._options.close_timeout)
+        wire.lost = self._wires.keep(self)
+        self._wire = wire
+        return wire
 
     def _continue_denial(self, kind: str, message: Message) -> None:
         if kind != "websocket.http.response.body":
