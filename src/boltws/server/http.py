@@ -231,6 +231,7 @@ class _Protocol(HttpToolsProtocol):
         method, version = self.scope["method"], self.scope["http_version"]
         try:
             key = check_upgrade(method, version, self.headers)
+            scope = self._websocket_scope()
         except BadUpgrade as bad:
             self._refuse("bad_request", bad.status, bad.text, bad.headers)
             return
@@ -240,7 +241,6 @@ class _Protocol(HttpToolsProtocol):
             self._refuse("busy", 503, "Service Unavailable", [(b"retry-after", b"1")])
             return
         self._behind = behind
-        scope = self._websocket_scope()
         path = quote(scope["path"])
         peer = "{}:{}".format(*self.client) if self.client else ""
         self._socket = Socket(
@@ -259,9 +259,14 @@ class _Protocol(HttpToolsProtocol):
         task.add_done_callback(self.tasks.discard)
 
     def _websocket_scope(self) -> dict[str, Any]:
-        url = httptools.parse_url(self.url)
-        raw_path = url.path
-        path = raw_path.decode("ascii")
+        try:
+            url = httptools.parse_url(self.url)
+            raw_path = url.path or b""
+            path = raw_path.decode("ascii")
+        except (httptools.HttpParserError, UnicodeDecodeError):
+            path = ""
+        if not path.startswith("/"):
+            raise BadUpgrade(400, "a handshake asks for a path")
         return {
             "type": "websocket",
             "asgi": {"version": self.asgi_version, "spec_version": "2.4"},

@@ -212,6 +212,10 @@ async def test_a_request_behind_a_large_body() -> None:
         (GET.replace(b"Host: localhost\r\n", b"") + UPGRADE + b"\r\n", 400),
         (GET + UPGRADE + b"Content-Length: 1\r\n\r\nx", 400),
         (b"nonsense\r\n\r\n", 400),
+        (GET.replace(b" / ", b" * ") + UPGRADE + b"\r\n", 400),
+        (GET.replace(b" / ", b" /\xff ") + UPGRADE + b"\r\n", 400),
+        (GET.replace(b" / ", b" http://[ ") + UPGRADE + b"\r\n", 400),
+        (GET.replace(b" / ", b" localhost:1 ") + UPGRADE + b"\r\n", 400),
     ],
 )
 @in_virtual_time
