@@ -101,6 +101,7 @@ class _Protocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._wires = wires_of(server_state)
+        self._wires.options = self.options
         self._socket: Socket | None = None  # the handshake that is under way
         self._behind = b""  # what came behind the request meanwhile
         self._header_size = 0  # of the request that is being read, line by line

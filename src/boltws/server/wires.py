@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +18,8 @@ from .wire import Wire
 if TYPE_CHECKING:
     from ..runtime import Runtime
     from .socket import Socket
+
+logger = logging.getLogger("boltws")
 
 _TICK = 0.5  # seconds; every time limit of a connection is kept to within two of these
 
@@ -45,6 +48,7 @@ class Wires:
         self.attached = 0
         self.clock = 0.0
         self.pending: dict[Pending, tuple[float, float]] = {}  # since when, how long it may take
+        self.options = Options()  # those the server was made with
         self.foreign = Hub()  # sockets of apps that are no Bolt
         self._connections = connections
         self._drainers: dict[Runtime, Drainer] = {}
@@ -68,8 +72,23 @@ class Wires:
         """Have uvicorn wait for the clients of `runtime` when it shuts down."""
         runtime.own_server = True
         if runtime not in self._drainers:
+            self._warn_of_other_options(runtime.options)
             drainer = self._drainers[runtime] = Drainer(runtime, self._connections.discard)
             self._connections.add(drainer)
+
+    def _warn_of_other_options(self, options: Options) -> None:
+        """A request's head is read before it is known which Bolt it is for."""
+        for name in ("handshake_timeout", "max_header_size"):
+            ours = getattr(self.options, name)
+            if getattr(options, name) != ours:
+                logger.warning(
+                    "%s of a mounted Bolt has no effect: the server reads the head of a request "
+                    "before it knows whose it is, and keeps to %s. It is an option of the Bolt "
+                    "that is served: Bolt(http=app, %s=…)",
+                    name,
+                    ours,
+                    name,
+                )
 
     def keep(self, socket: Socket) -> Callable[[], None]:
         """Have uvicorn tell `socket` of its shutdown, and wait until the result is called."""

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from boltws import Event
+from boltws import Bolt, Event
 from boltws.frames import text_frame
+from boltws.options import make_options
 from boltws.server.wire import Wire
 from boltws.server.wires import Wires, wires_of
 
@@ -387,3 +388,18 @@ async def test_a_ping_is_not_counted_as_a_send() -> None:
         assert pings(peer) == 1
         assert bytes(peer.transport.sent).endswith(text_frame("x"))
         assert (served.stats.sends, served.stats.handed) == (1, 1)
+
+
+@in_virtual_time
+async def test_a_limit_that_a_mounted_bolt_cannot_set(caplog: pytest.LogCaptureFixture) -> None:
+    """The head of a request is read before it is known whose it is: the server's own limits hold,
+    and a Bolt that has others is told, once."""
+    wires = Wires(set())
+    wires.options = make_options({"max_header_size": 4096})
+    other = Bolt(max_header_size=512, handshake_timeout=10, ping_interval=1)._runtime
+    for _ in range(2):
+        wires.register(other)
+    wires.register(Bolt(max_header_size=4096)._runtime)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("max_header_size of a mounted Bolt has no effect")
+    assert "4096" in record.getMessage()
