@@ -20,7 +20,7 @@ from .errors import BoltError
 from .event import ConnectEvent, Refusal, check_headers, reset_current, set_current
 from .origin import Peer
 from .pipeline import is_awaitable
-from .request import Address, pack, raw_path
+from .request import pack, raw_path
 from .runtime import Runtime
 
 logger = logging.getLogger("boltws")
@@ -185,7 +185,7 @@ class Handshake:
         if refusal := self._unwelcome(peer):
             await refuse(self.scope, self.send, refusal)
             return None
-        event = self._event(peer.address)
+        event = self._event(peer)
         try:
             refusal = await self._befores(event)
             headers = check_headers(event.response_headers)
@@ -234,13 +234,13 @@ class Handshake:
             return Refusal(403, f"{cause} not allowed", ())
         return None
 
-    def _event(self, address: Address | None) -> ConnectEvent:
+    def _event(self, peer: Peer) -> ConnectEvent:
         endpoint = self.endpoint
         if self.wire is not None:
             client = self.wire.client(self.runtime, endpoint)
         else:
             client = AsgiClient(self.runtime.hub, endpoint.channel, self.send)
-        client.request = pack(self.scope, address, self._subprotocol())
+        client.request = pack(self.scope, peer.address, self._subprotocol(), peer.scheme)
         if self.params:
             client.params = self.params
         return ConnectEvent(client)

@@ -187,11 +187,12 @@ def _subprotocols(value: Any) -> tuple[str, ...]:
 def _networks(value: Any) -> tuple[Network, ...]:
     wanted = 'a list of addresses or networks such as "10.0.0.0/8"'
     networks = () if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
-    if any(isinstance(network, int) for network in networks) or (not networks and value):
+    kinds = (str, ipaddress.IPv4Network, ipaddress.IPv6Network)
+    if not all(isinstance(network, kinds) for network in networks) or (value and not networks):
         raise ValueError(wanted)
     try:
         return tuple(ipaddress.ip_network(network) for network in networks)
-    except (TypeError, ValueError):
+    except ValueError:
         raise ValueError(wanted) from None
 
 

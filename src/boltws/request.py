@@ -53,13 +53,19 @@ class Fields(Mapping[str, str]):
         return f"Fields({self._items!r})"
 
 
-def pack(scope: Mapping[str, Any], client: Address | None, subprotocol: str | None) -> bytes:
-    """The request of an ASGI scope as one ``bytes``."""
+def pack(
+    scope: Mapping[str, Any],
+    client: Address | None,
+    subprotocol: str | None,
+    scheme: str | None = None,
+) -> bytes:
+    """The request of an ASGI scope as one ``bytes``; `scheme` and `client` are as a trusted proxy
+    says."""
     address = f"{client.host} {client.port}" if client else ""
     lines = [
         raw_path(scope).encode(),
         scope.get("query_string", b""),
-        str(scope.get("scheme", "ws")).encode(),
+        (scheme or str(scope.get("scheme", "ws"))).encode(),
         address.encode(),
         (subprotocol or "").encode(),
     ]

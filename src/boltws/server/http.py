@@ -69,9 +69,9 @@ _METHODS = {
     "on_body": ["body"],
     "on_message_complete": [],
     "_should_upgrade": [],
+    "_get_upgrade": [],
     "_unset_keepalive_if_required": [],
     "_unsupported_upgrade_warning": [],
-    "send_400_response": ["msg"],
 }
 _ATTRIBUTES = (
     "access_log app app_state asgi_version client config connections cycle flow headers "
@@ -135,6 +135,9 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        # Not for any bytes, as uvicorn does: blank lines, or a body that nobody waits for, would
+        # keep a connection for ever.
+        self._unset_keepalive_if_required()
         self._began = True
         if self not in self._wires.pending:
             self._await_request()
@@ -175,7 +178,6 @@ class _Protocol(HttpToolsProtocol):
             if len(self._behind) > _HELD_BACK:
                 self.transport.pause_reading()
             return
-        self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -185,17 +187,15 @@ class _Protocol(HttpToolsProtocol):
                 self._unsupported_upgrade_warning()
         except httptools.HttpParserError:
             if not self._refused:
-                message = "Invalid HTTP request received."
-                logger.warning(message)
-                self.ledger.refused["bad_request"] += 1
-                self._refused = True
-                self.send_400_response(message)
+                logger.warning("Invalid HTTP request received.")
+                self._refuse("bad_request", 400, "Invalid HTTP request received.")
         else:
             # A head that is not complete may not grow without bound. Its last line is in the
             # parser and not in `_header_size`, so reads are counted too; not the one that it
-            # began in, where other requests may stand.
+            # began in where another request stands before it.
             if self in self._wires.pending:
-                self._head_came += 0 if self._began else len(data)
+                alone = not self._began or self.cycle is None
+                self._head_came += len(data) if alone else 0
                 if max(self._head_came, self._header_size) > self.options.max_header_size:
                     self._wires.pending.pop(self, None)
                     self._refuse("head_too_large", 431, "Request Header Fields Too Large")
@@ -204,12 +204,34 @@ class _Protocol(HttpToolsProtocol):
     def _refuse(self, cause: str, status: int, text: str, headers: Any = ()) -> None:
         self._refused = True
         self.ledger.refused[cause] += 1
-        if not self.transport.is_closing():
-            given = [*self.server_state.default_headers, *headers]
-            self.transport.write(denial(status, given, text.encode()))
-            self.transport.close()
+        if self._end_behind_response() or self.transport.is_closing():
+            return
+        given = [*self.server_state.default_headers, *headers]
+        self.transport.write(denial(status, given, text.encode()))
+        self.transport.close()
+
+    def _end_behind_response(self) -> bool:
+        """Where a response is in flight, close behind it: an answer now would stand before it.
+        Whether there is one."""
+        cycle: RequestResponseCycle | None = self.cycle  # uvicorn's annotation leaves out None
+        if cycle is None or (cycle.response_complete and not self.pipeline):
+            return False
+        last = self.pipeline[0][0] if self.pipeline else cycle
+        last.keep_alive = False
+        return True
 
     # WebSocket.
+
+    def _get_upgrade(self) -> bytes | None:
+        """What the request asks to upgrade to; ``Connection`` may stand on several lines."""
+        tokens: set[bytes] = set()
+        upgrade = None
+        for name, value in self.headers:
+            if name == b"connection":
+                tokens.update(token.strip().lower() for token in value.split(b","))
+            elif name == b"upgrade":
+                upgrade = value.strip().lower()
+        return upgrade if b"upgrade" in tokens else None
 
     def _should_upgrade_to_ws(self) -> bool:
         return True
@@ -218,16 +240,10 @@ class _Protocol(HttpToolsProtocol):
         """The request asks for a WebSocket."""
         if self._refused:
             return
-        cycle: RequestResponseCycle | None = self.cycle  # uvicorn's annotation leaves out None
-        if cycle is not None and (self.pipeline or not cycle.response_complete):
-            # Its answer would stand before that of the request that came first.
+        if self._end_behind_response():
             logger.warning("refused an upgrade behind a request whose response is in flight")
             self.ledger.refused["bad_request"] += 1
             self._refused = True
-            for behind_it, _ in self.pipeline:
-                behind_it.keep_alive = False
-            if not self.pipeline:
-                cycle.keep_alive = False
             return
         method, version = self.scope["method"], self.scope["http_version"]
         try:

@@ -115,7 +115,16 @@ def build_server(
         # uvicorn cancels what still runs then; our own deadline comes first.
         timeout_graceful_shutdown=int(options.shutdown_timeout + options.shutdown_spread) + 5,
     )
+    logging.getLogger("uvicorn.access").addFilter(_without_query)
     return Server(config)
+
+
+def _without_query(record: logging.LogRecord) -> bool:
+    """Cut the query off uvicorn's access lines: tokens travel there."""
+    if isinstance(record.args, tuple) and len(record.args) == 5:
+        peer, method, path, *rest = record.args
+        record.args = (peer, method, str(path).partition("?")[0], *rest)
+    return True
 
 
 def serve(app: Any, **settings: Any) -> None:

@@ -71,6 +71,7 @@ class Wire(FrameReader):
         self.held &= ~BACKLOG
         if self.held or self.state == CLOSED:
             return
+        self.seen = self.pinged = 0.0  # its clock starts anew
         if data := self.tail:
             self.tail = b""
             self.parse(data, TURN)

@@ -121,8 +121,8 @@ class Wires:
     def _look_at(self, wire: Wire, options: Options, now: float) -> None:
         if wire.state != OPEN:
             return
-        if wire.held:  # we do not listen, so its silence says nothing
-            wire.seen = wire.pinged = 0.0
+        if wire.held:
+            self._look_at_held(wire, options, now)
             return
         partial = wire.partial
         limit = wire.channel.options.message_timeout
@@ -138,6 +138,16 @@ class Wires:
                 asyncio.get_running_loop().call_soon(wire.abort)  # behind the close
         elif options.ping_interval is not None and now - wire.seen >= options.ping_interval:
             wire.ping(now)
+
+    def _look_at_held(self, wire: Wire, options: Options, now: float) -> None:
+        """We do not listen, so its silence says nothing. But a peer that is gone shows only when
+        it is written to."""
+        wire.pinged = 0.0
+        if wire.seen == 0.0:
+            wire.seen = now
+        elif options.ping_interval is not None and now - wire.seen >= options.ping_interval:
+            wire.ping(now)
+            wire.seen, wire.pinged = now, 0.0
 
 
 class Drainer:

@@ -1,0 +1,1 @@
+"""What hostile, broken and overloaded peers do to our own server, over real sockets."""
