@@ -132,12 +132,13 @@ class Wires:
         if wire.seen == 0.0:  # heard since the last look
             wire.seen = now
             wire.pinged = 0.0
-        elif wire.pinged:
-            if options.ping_timeout is not None and now - wire.pinged > options.ping_timeout:
+        elif wire.pinged and options.ping_timeout is not None:
+            if now - wire.pinged > options.ping_timeout:
                 wire.close(KEEPALIVE_TIMEOUT)
                 asyncio.get_running_loop().call_soon(wire.abort)  # behind the close
-        elif options.ping_interval is not None and now - wire.seen >= options.ping_interval:
-            wire.ping(now)
+        elif options.ping_interval is not None:
+            if now - max(wire.seen, wire.pinged) >= options.ping_interval:
+                wire.ping(now)
 
     def _look_at_held(self, wire: Wire, options: Options, now: float) -> None:
         """We do not listen, so its silence says nothing. But a peer that is gone shows only when

@@ -386,7 +386,7 @@ async def test_a_ping_is_not_counted_as_a_send() -> None:
         peer = served.connect()
         await passing(5)
         served.bolt.ws_send_to(peer.id, "x")
-        assert pings(peer) == 1
+        assert pings(peer) > 1
         assert bytes(peer.transport.sent).endswith(text_frame("x"))
         assert (served.stats.sends, served.stats.handed) == (1, 1)
 
@@ -404,3 +404,13 @@ async def test_a_limit_that_a_mounted_bolt_cannot_set(caplog: pytest.LogCaptureF
     (record,) = caplog.records
     assert record.getMessage().startswith("max_header_size of a mounted Bolt has no effect")
     assert "4096" in record.getMessage()
+
+
+@in_virtual_time
+async def test_pings_go_on_where_no_pong_is_asked_for() -> None:
+    """`ping_timeout=None`: an idle peer is pinged at every interval, and never judged."""
+    async with serving(ping_interval=10, ping_timeout=None) as served:
+        peer = served.connect()
+        await passing(60)
+        assert 4 <= pings(peer) <= 6
+        peer.assert_open()
