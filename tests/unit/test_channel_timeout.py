@@ -161,7 +161,7 @@ class Blocking:
         self.kind = kind
         self.gate = Gate()
         self.journal = Journal()
-        self.bolt = Bolt(blocking=True, handler_timeout=0.01)
+        self.bolt = Bolt(blocking=True, handler_timeout=0.3)
         self.bolt.ws("/p", self.run, self.run, self.run)
 
     def run(self, event: Event) -> None:
@@ -226,7 +226,7 @@ async def test_a_thread_in_disconnect(start: Start, logged: Errors) -> None:
 async def test_a_thread_that_raises_when_its_time_is_over(start: Start, logged: Errors) -> None:
     """Nobody waits for its result any more; nothing is counted twice."""
     gate = Gate()
-    bolt = Bolt(blocking=True, handler_timeout=0.01)
+    bolt = Bolt(blocking=True, handler_timeout=0.3)
 
     def said(event: Event) -> None:
         gate.wait()
@@ -257,7 +257,7 @@ async def test_an_async_callback_of_a_blocking_endpoint(
 
 async def test_an_async_step_behind_a_threads(start: Start, logged: Errors) -> None:
     """The before ran in a thread and is done; the handler is what hangs, and is cancelled."""
-    bolt = Bolt(blocking=True, handler_timeout=0.05)
+    bolt = Bolt(blocking=True, handler_timeout=0.3)
     bolt.ws("/p", None, lambda: asyncio.sleep(3600)).before(lambda: None)
     client = start(bolt).connect()
     client.says("x")

@@ -94,7 +94,7 @@ async def test_no_more_threads_than_the_limit(workers: Workers) -> None:
     gates[1].open()
     await journal.reaches(3)
     assert journal[2] == 2
-    assert calls[1].done()
+    await calls[1]
     assert not calls[0].done()
     for gate in gates:
         gate.open()
