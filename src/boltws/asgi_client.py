@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
-from .channel import TURN, Channel
+from .channel import TURN, Channel, size_of
 from .client import CLOSED, OPEN, Client, Write
 from .errors import GOING_AWAY, LOST, NO_CODE, TOO_BIG, Close
 from .event import Event
@@ -179,7 +179,7 @@ class AsgiClient(Client):
             data = message.get("bytes")
             if data is None:
                 data = message.get("text") or ""
-            size = len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())
+            size = size_of(data)
             ledger.bytes_in += size
             if size > limit and self.state == OPEN:
                 self.close(TOO_BIG)
