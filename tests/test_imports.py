@@ -30,11 +30,12 @@ LAYERS: list[set[str]] = [
         "pipeline",
         "routing",
         "runtime",
+        "watchdog",
         "workers",
     },
     {"app"},
     {"__init__"},  # the public names, for users: nothing of ours imports from here
-    {"asgi", "asgi_client", "server"},
+    {"asgi", "asgi_client", "backplane", "server"},
     {"cli", "ops", "testing"},
     {"__main__"},
 ]

@@ -381,6 +381,7 @@ class Hub:
             closed=Frozen(dict(book.closed)),
             refused=Frozen(dict(book.refused)),
             errors=book.errors,
+            blocked=book.blocked,
             bytes_in=book.bytes_in,
             bytes_out=book.bytes_out,
             slow_clients=book.slow_clients,

@@ -12,6 +12,7 @@ class Ledger:
 
     __slots__ = (
         "aborted",
+        "blocked",
         "bytes_in",
         "bytes_out",
         "closed",
@@ -36,7 +37,7 @@ class Ledger:
         self.handled = self.failed = self.aborted = self.timed_out = 0
         self.sends = self.handed = 0
         self.connections_opened = self.connections_peak = 0
-        self.errors = self.bytes_in = self.bytes_out = self.slow_clients = 0
+        self.errors = self.blocked = self.bytes_in = self.bytes_out = self.slow_clients = 0
         self.dropped_in: Counter[str] = Counter()
         self.dropped_out: Counter[str] = Counter()
         self.closed: Counter[int] = Counter()
@@ -88,6 +89,8 @@ class Stats:
     handshake: bad_request, head_too_large, timeout, busy (uvicorn's limit_concurrency)."""
     errors: int
     """Callbacks that raised, of whatever event."""
+    blocked: int
+    """Times that the event loop was blocked for a second or more; the log says by whom."""
     bytes_in: int
     bytes_out: int
     slow_clients: int

@@ -15,11 +15,12 @@ from .endpoint import Endpoint, Middleware
 from .errors import GOING_AWAY, AlreadyStarted, ConfigurationError
 from .event import Event
 from .hub import GRACE, Hub
-from .options import SERVER_OPTIONS, make_options, override_options
+from .options import SERVER_OPTIONS, Options, make_options, override_options
 from .outbox import ENOUGH
 from .pipeline import is_awaitable
 from .request import Address
 from .routing import Router
+from .watchdog import Watchdog
 from .workers import Workers
 
 logger = logging.getLogger("boltws")
@@ -47,6 +48,8 @@ class Runtime:
         self._server_options = set(given) & SERVER_OPTIONS
         self._tasks: set[asyncio.Task[Any]] = set()
         self._workers: Workers | None = None
+        self._watchdog: Watchdog | None = None
+        self.patience = 1.0  # seconds that the event loop may be blocked before it is told
         self._drained: asyncio.Task[None] | None = None
         self._parted: asyncio.AbstractEventLoop | None = None  # the loop of the last shutdown
 
@@ -105,13 +108,15 @@ class Runtime:
         if self.hub.loop is not None:
             self.stop()  # its loop ended without a word: a test client's, say
         self.seal()
-        self.max_connections = self.options.max_connections or _descriptor_limit() - _RESERVED
+        self.max_connections = most_connections(self.options)
         self._drained = None
         self.by_lifespan = by_lifespan
         self.accepting = True
         if self.options.max_connections_per_address is not None:
             self.hub.addresses = Counter()
         self.hub.start(loop)
+        self._watchdog = Watchdog(loop, get_ident(), self._loop_was_blocked, self.patience)
+        self._watchdog.start()
 
     @contextmanager
     def handshake(self, task: asyncio.Task[Any], address: Address | None) -> Iterator[None]:
@@ -161,6 +166,9 @@ class Runtime:
                 self.spawn(_awaiting(result))
         except BaseException:
             logger.exception("the on_error callback raised")
+
+    def _loop_was_blocked(self) -> None:
+        self.hub.ledger.blocked += 1
 
     def spawn(self, coroutine: Any) -> asyncio.Task[Any]:
         """Run a coroutine in a task that is kept until it is done."""
@@ -250,6 +258,8 @@ class Runtime:
         self.hub.stop()
         if self._workers is not None:
             self._workers.stop()
+        if self._watchdog is not None:
+            self._watchdog.stop()
         self._unseal()
 
 
@@ -265,6 +275,11 @@ async def _awaiting(result: Any) -> None:
         raise
     except BaseException:
         logger.exception("the on_error callback raised")
+
+
+def most_connections(options: Options) -> int:
+    """`max_connections`, which unset leaves some of this process' descriptors free."""
+    return options.max_connections or _descriptor_limit() - _RESERVED
 
 
 def _descriptor_limit() -> int:

@@ -94,6 +94,19 @@ def test_a_unix_socket(serve: Serve, tmp_path: Path, way: str) -> None:
     served.assert_no_noise()
 
 
+def test_a_tls_handshake_that_does_not_come(serve: Serve, certificate: tuple[Path, Path]) -> None:
+    """A connection that never begins its TLS handshake ends with `handshake_timeout`: well before
+    the event loop's own limit of a minute, and this test's."""
+    cert, key = map(str, certificate)
+    served = serve(
+        [*BOLTWS_RUN, "app:bolt", "--port", "0", "--ssl-certfile", cert, "--ssl-keyfile", key],
+        app=ECHO_APP.replace("Bolt()", "Bolt(handshake_timeout=0.5)"),
+    )
+    with socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE) as silent:
+        assert silent.recv(1) == b""
+    served.assert_no_noise()
+
+
 # With the asynchronous client: the threads of the other one read and write on one TLS object at
 # once, and about one connection in five hundred hangs for that.
 @pytest.mark.parametrize("way", ["command", "script"])

@@ -23,6 +23,7 @@ from uvicorn.server import ServerState
 from ..asgi import EXTENSION
 from ..ledger import Ledger
 from ..options import Options
+from ..runtime import most_connections
 from .socket import Socket
 from .upgrade import BadUpgrade, check_upgrade, denial, subprotocols
 from .wires import wires_of
@@ -83,12 +84,18 @@ _ATTRIBUTES = (
 def protocol_class(options: Options, loopback: bool, ledger: Ledger) -> type[HttpToolsProtocol]:
     """uvicorn's HTTP protocol with our WebSocket, under the server's options. What it refuses by
     itself is counted in `ledger`."""
-    attributes = {"options": options, "loopback": loopback, "ledger": ledger}
+    attributes = {
+        "options": options,
+        "most": most_connections(options),
+        "loopback": loopback,
+        "ledger": ledger,
+    }
     return type("BoltProtocol", (_Protocol,), attributes)
 
 
 class _Protocol(HttpToolsProtocol):
     options: Options
+    most: int
     loopback: bool
     ledger: Ledger
 
@@ -108,15 +115,24 @@ class _Protocol(HttpToolsProtocol):
         self._head_came = 0  # bytes of later reads, while its head is not complete
         self._began = False  # in this read
         self._refused = False  # an answer was given that ends the connection
+        self._parting: asyncio.TimerHandle | None = None  # from then on
+        # The server makes its protocols when it accepts, so a TLS handshake counts in.
+        self._wires.start()
+        self._wires.pending[self] = (self.loop.time(), self.options.handshake_timeout)
 
     # HTTP: its limits.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._await_request()
+        wires = self._wires
+        if wires.attached + len(wires.pending) > self.most:
+            # Before it has said a word: silent connections would take what others need.
+            self._refuse("limit", 503, "Service Unavailable", [(b"retry-after", b"1")])
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wires.pending.pop(self, None)
+        if self._parting is not None:
+            self._parting.cancel()
         super().connection_lost(exc)
         if self._socket is not None:
             self._socket.lost()
@@ -129,9 +145,13 @@ class _Protocol(HttpToolsProtocol):
     def give_up(self) -> None:
         """The request was not complete in time."""
         self._wires.pending.pop(self, None)
+        made: asyncio.Transport | None = self.transport
+        if made is None:  # the TLS handshake failed, or its own limit ends it
+            self.ledger.refused["tls"] += 1
+            return
         self.ledger.refused["timeout"] += 1
         logger.info("a request's head was not complete in time")
-        self.transport.close()
+        made.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -197,18 +217,30 @@ class _Protocol(HttpToolsProtocol):
                 alone = not self._began or self.cycle is None
                 self._head_came += len(data) if alone else 0
                 if max(self._head_came, self._header_size) > self.options.max_header_size:
-                    self._wires.pending.pop(self, None)
                     self._refuse("head_too_large", 431, "Request Header Fields Too Large")
             self._began = False
 
     def _refuse(self, cause: str, status: int, text: str, headers: Any = ()) -> None:
         self._refused = True
+        self._wires.pending.pop(self, None)
         self.ledger.refused[cause] += 1
         if self._end_behind_response() or self.transport.is_closing():
             return
         given = [*self.server_state.default_headers, *headers]
         self.transport.write(denial(status, given, text.encode()))
-        self.transport.close()
+        self._part()
+
+    def _part(self) -> None:
+        """End the connection behind an answer. What the peer still sends is read and thrown away:
+        closing with bytes unread would reset the connection, and the answer might be lost."""
+        self._refused = True
+        self._behind = b""
+        if not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self._parting = self.loop.call_later(self.options.close_timeout, self.transport.abort)
+        self.transport.resume_reading()
+        self.transport.write_eof()
 
     def _end_behind_response(self) -> bool:
         """Where a response is in flight, close behind it: an answer now would stand before it.
@@ -268,6 +300,7 @@ class _Protocol(HttpToolsProtocol):
             self.loopback,
             _log_to(peer, path) if self.access_log else _silent,
             self._let_go,
+            self._part,
         )
         scope["extensions"] = {EXTENSION: self._socket, "websocket.http.response": {}}
         self.cycle = None  # type: ignore[assignment]  # the last one's: it is complete

@@ -10,7 +10,8 @@ import os
 import socket
 import ssl
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -30,6 +31,10 @@ _LOG_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
 
 class Server(uvicorn.Server):
     """uvicorn's server, which listens before the app starts, and ends a signal's stop as done."""
+
+    def __init__(self, config: uvicorn.Config, handshake_timeout: float) -> None:
+        super().__init__(config)
+        self.handshake_timeout = handshake_timeout  # seconds
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until a signal, or until ``should_exit`` is set.
@@ -57,9 +62,30 @@ class Server(uvicorn.Server):
             self._captured_signals.clear()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started and sockets:
-            logger.info("boltws is listening on %s", _address(self.config, sockets[0]))
+        """uvicorn's, which has no limit for the TLS handshake."""
+        assert sockets  # we always bind them ourselves
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            raise SystemExit(3)  # uvicorn's own status for it
+        protocol = partial(
+            cast(Callable[..., asyncio.Protocol], self.config.http_protocol_class),
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        context = self.config.ssl
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                protocol,
+                sock=sock,
+                backlog=self.config.backlog,
+                ssl=context,
+                ssl_handshake_timeout=None if context is None else self.handshake_timeout,
+            )
+            for sock in sockets
+        ]
+        self.started = True
+        logger.info("boltws is listening on %s", _address(self.config, sockets[0]))
 
 
 def build_server(
@@ -116,7 +142,7 @@ def build_server(
         timeout_graceful_shutdown=int(options.shutdown_timeout + options.shutdown_spread) + 5,
     )
     logging.getLogger("uvicorn.access").addFilter(_without_query)
-    return Server(config)
+    return Server(config, options.handshake_timeout)
 
 
 def _without_query(record: logging.LogRecord) -> bool:

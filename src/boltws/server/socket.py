@@ -97,6 +97,7 @@ class Socket:
         loopback: bool,
         log: Callable[[str], None],
         release: Callable[[], bytes],
+        part: Callable[[], None],
     ) -> None:
         self.loopback = loopback
         self._transport = transport
@@ -105,6 +106,7 @@ class Socket:
         self._headers = headers  # the server's own, for the answer
         self._log = log
         self._release = release  # lets go of HTTP; gives what came behind the request
+        self._part = part  # ends the connection behind an answer
         self._begun = False  # `receive` gave the connect
         self._answered = False
         self._denial: tuple[int, list[tuple[bytes, bytes]], bytes] | None = None
@@ -255,9 +257,10 @@ class Socket:
     def _deny(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         answer = denial(status, [*self._headers, *headers], body)
         self._answered = True
+        self._expected = None
         if not self._transport.is_closing():
             self._transport.write(answer)
-            self._transport.close()
+            self._part()
         self._log(str(status))
 
     async def _send(self, wire: Wire, kind: str, message: Message) -> None:

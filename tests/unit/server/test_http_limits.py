@@ -27,19 +27,36 @@ TICK = 1.0
 class Connection:
     """A connection to a server of this Bolt, which has an endpoint at ``/``."""
 
-    def __init__(self, on_message: Any = None, **options: Any) -> None:
-        self.bolt = Bolt(**options)
-        self.bolt.ws("/", None, on_message)
+    def __init__(
+        self,
+        on_message: Any = None,
+        half_closes: bool = True,
+        like: Connection | None = None,
+        made: bool = True,
+        **options: Any,
+    ) -> None:
+        self.bolt = Bolt(**options) if like is None else like.bolt
+        self.state = ServerState() if like is None else like.state
+        if like is None:
+            self.bolt.ws("/", None, on_message)
         config = Config(self.bolt, ws="none", lifespan="off", log_config=None)
         config.load()
         loop = asyncio.get_running_loop()
-        self.transport = FakeTransport(loop)
-        self.state = ServerState()
-        protocol = protocol_class(
+        self.transport = FakeTransport(loop, half_closes=half_closes)
+        self.protocol = protocol_class(
             self.bolt._runtime.options, loopback=True, ledger=self.bolt._runtime.hub.ledger
         )(config, self.state, {}, loop)
-        self.transport.set_protocol(protocol)
-        protocol.connection_made(self.transport)
+        if made:
+            self.made()
+
+    def made(self) -> None:
+        """The connection stands; over TLS, when its handshake is done."""
+        self.transport.set_protocol(self.protocol)
+        self.protocol.connection_made(self.transport)
+
+    def another(self, **how: Any) -> Connection:
+        """Another connection to the same server."""
+        return Connection(like=self, **how)
 
     def send(self, data: bytes) -> None:
         self.transport.receive(data)
@@ -51,14 +68,15 @@ class Connection:
         return [int(line[:3]) for line in lines]
 
     def stands(self) -> bool:
-        """Whether the connection has not ended."""
-        return not self.transport.lost
+        """Whether our side of the connection has not ended."""
+        return not (self.transport.lost or self.transport.eof_sent)
 
-    async def end(self) -> None:
+    async def end(self, left: int = 0) -> None:
+        """The peer has gone. `left` connections of the server have said nothing yet."""
         self.transport.lose()
-        await passing(10)
-        assert wires_of(self.state).pending == {}
-        assert self.state.connections == set() or wires_of(self.state).drainers == 1
+        await passing(1 if left else 10)
+        assert len(wires_of(self.state).pending) == left
+        assert left or self.state.connections == set() or wires_of(self.state).drainers == 1
         assert self.bolt.stats().imbalance() == ""
 
 
@@ -148,7 +166,7 @@ async def test_a_line_without_an_end_is_431(start: bytes) -> None:
     connection = Connection(max_header_size=4096)
     connection.send(start)
     sent = len(start)
-    while not connection.transport.is_closing() and sent < 100_000:
+    while connection.stands() and sent < 100_000:
         connection.send(b"a" * 100)
         sent += 100
     await passing(1)
@@ -226,4 +244,69 @@ async def test_a_request_that_cannot_be_granted_is_counted(request_: bytes, stat
     await passing(1)
     assert connection.statuses == [status] and not connection.stands()
     assert connection.bolt.stats().refused == {"bad_request": 1}
+    await connection.end()
+
+
+@pytest.mark.parametrize("request_", [b"nonsense\r\n\r\n", GET + UPGRADE + b"\r\n"])
+@in_virtual_time
+async def test_a_refused_peer_may_still_send(request_: bytes) -> None:
+    """Behind the answer the connection is half closed: what still comes is read, so that no reset
+    overtakes the answer, and thrown away. Who never leaves is aborted after `close_timeout`."""
+    connection = Connection(close_timeout=5)
+    connection.bolt.on_before(lambda event: event.abort(403))
+    connection.send(request_)
+    await passing(1)
+    said = connection.statuses
+    assert said in ([400], [403]) and connection.transport.eof_sent
+    for _ in range(100):
+        connection.send(GET + b"x" * 4096)
+    assert connection.transport.is_reading() and not connection.transport.lost
+    await passing(3.9)
+    assert not connection.transport.lost
+    await passing(0.2)
+    assert connection.transport.aborted and connection.statuses == said
+    await connection.end()
+
+
+@in_virtual_time
+async def test_a_refused_peer_without_half_closing() -> None:
+    """TLS knows no half close: the connection is closed behind the answer."""
+    connection = Connection(half_closes=False)
+    connection.send(b"nonsense\r\n\r\n")
+    await passing(1)
+    assert connection.statuses == [400] and connection.transport.lost
+    assert not connection.transport.aborted
+    await connection.end()
+
+
+@in_virtual_time
+async def test_connections_that_say_nothing_count() -> None:
+    """`max_connections` is for those too whose request has not come; the one above it is told to
+    come again, and when they have gone there is room."""
+    first = Connection(max_connections=2)
+    second, third = first.another(), first.another()
+    assert third.statuses == [503] and b"retry-after: 1\r\n" in bytes(third.transport.sent)
+    assert first.bolt.stats().refused == {"limit": 1}
+    await third.end(left=2)
+    await second.end(left=1)
+    fourth = first.another()
+    assert fourth.stands()
+    await fourth.end(left=1)
+    await first.end()
+
+
+@in_virtual_time
+async def test_a_tls_handshake_has_its_part_of_the_time() -> None:
+    """A protocol is made when its connection is accepted, and told of it behind the TLS handshake:
+    what that took is taken off; one that never came to an end is counted."""
+    connection = Connection(made=False, handshake_timeout=10)
+    await passing(8)
+    connection.made()
+    await passing(1.9)
+    assert connection.stands()
+    await passing(0.1 + 2 * TICK)
+    assert not connection.stands()
+    connection.another(made=False)
+    await passing(10 + 2 * TICK)
+    assert connection.bolt.stats().refused == {"timeout": 1, "tls": 1}
     await connection.end()
