@@ -18,9 +18,10 @@ PACKAGE = Path(boltws.__file__).parent
 # From the bottom up. A module imports from its own layer and from those below; a new module gets
 # its place here. `server` and the like stand for all that is in them.
 LAYERS: list[set[str]] = [
-    {"client", "errors", "event", "frames", "ids", "ledger", "request"},
+    {"calls", "client", "errors", "event", "frames", "ids", "ledger", "remote", "request"},
     {
         "channel",
+        "cluster",
         "endpoint",
         "hub",
         "loading",
@@ -28,14 +29,16 @@ LAYERS: list[set[str]] = [
         "origin",
         "outbox",
         "pipeline",
+        "reads",
         "routing",
         "runtime",
         "watchdog",
         "workers",
     },
     {"app"},
+    {"backplane"},
     {"__init__"},  # the public names, for users: nothing of ours imports from here
-    {"asgi", "asgi_client", "backplane", "server"},
+    {"asgi", "asgi_client", "server"},
     {"cli", "ops", "testing"},
     {"__main__"},
 ]

@@ -123,6 +123,9 @@ BOLT_OPTIONS: dict[str, object] = {
     "shutdown_spread": 0,
     "trusted_proxies": (),
     "attach": True,
+    "backplane": None,
+    "prefix": "boltws",
+    "health": False,
 }
 
 
@@ -169,7 +172,7 @@ def test_bolt_run_has() -> None:
 def test_bolt_has_nothing_undocumented() -> None:
     """A name that is not in the documentation is not a public one."""
     names = {name for name in dir(Bolt()) if not name.startswith("_")}
-    assert names - {"http"} == {name for name in BOLT if not name.startswith("_")} | {"run"}
+    assert names - {"http", "cluster"} == {name for name in BOLT if not name.startswith("_")} | {"run"}
 
 
 @pytest.mark.parametrize(("name", "signature"), ENDPOINT.items())

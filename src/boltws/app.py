@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, Unpack
 
+from .cluster import Cluster
 from .endpoint import Endpoint, Reference, caller_namespace
 from .errors import Close, ConfigurationError, StartError, check_close
 from .event import Event, Headers, current_event
 from .frames import binary_frame, text_frame
 from .hub import Exclude, check_room
 from .ledger import Stats
-from .options import BoltOptions, EndpointOptions
+from .options import BoltOptions, EndpointOptions, Options
 from .pipeline import Callback, takes_error
+from .remote import Backplane
 from .runtime import Runtime
 
 F = TypeVar("F", bound=Callback)
@@ -48,8 +51,9 @@ class Bolt:
         if http is not None and not callable(http):
             raise ConfigurationError(f"Bolt(...): http must be an ASGI app, not {http!r}")
         self.http = http
-        self._runtime = Runtime(options)
+        self._runtime = Runtime(options, _backplane)
         self._hub = self._runtime.hub
+        self.cluster = Cluster(self._hub)
 
     # Registering: before the start.
 
@@ -238,6 +242,7 @@ class Bolt:
         app, so that a mistake stops the start, and parts with the clients at its end."""
         self._runtime.start(by_lifespan=True)
         try:
+            await self._runtime.connected()
             yield
         finally:
             await self._runtime.drain()
@@ -292,3 +297,13 @@ class Bolt:
         except (ConfigurationError, StartError) as error:
             sys.stdout.flush()
             raise SystemExit(f"boltws: {error}") from None
+
+
+def _backplane(options: Options) -> Backplane | None:
+    """The option's, or the environment's; nothing of NATS is loaded where there is neither."""
+    chosen = options.backplane or os.environ.get("BOLTWS_BACKPLANE")
+    if not isinstance(chosen, str) or not chosen:
+        return chosen or None
+    from .backplane.nats import NatsBackplane
+
+    return NatsBackplane(chosen, prefix=options.prefix)

@@ -69,7 +69,11 @@ async def serve(
         logger.error("boltws cannot start: %s", error)
         await _fail(kind, scope, receive, send)
         return
-    found = runtime.router.match(_path(scope))
+    path = _path(scope)
+    if runtime.options.health and kind == "http" and path in _HEALTH:
+        await _tell_health(runtime, path, send)
+        return
+    found = runtime.router.match(path)
     if kind == "websocket" and found is not None:
         endpoint, params = found
         await Handshake(runtime, endpoint, params, scope, receive, send).run()
@@ -83,6 +87,16 @@ async def serve(
         await _answer(send, 426, "this is a WebSocket endpoint", [(b"upgrade", b"websocket")])
     else:
         await _answer(send, 404, "Not Found", [])
+
+
+_HEALTH = ("/healthz", "/readyz")
+
+
+async def _tell_health(runtime: Runtime, path: str, send: Send) -> None:
+    """``/healthz``: this process is alive. ``/readyz``: traffic should be sent here."""
+    why = runtime.not_ready() if path == "/readyz" else ""
+    no_cache = [(b"cache-control", b"no-store")]
+    await _answer(send, 503 if why else 200, (why or "ok") + "\n", no_cache)
 
 
 async def _fail(kind: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -285,7 +299,9 @@ async def _lifespan(
     await receive()
     try:
         runtime.start(by_lifespan=True)
+        await runtime.connected()
     except BoltError as error:
+        runtime.stop()
         await send({"type": "lifespan.startup.failed", "message": f"boltws: {error}"})
         return
     except Exception:  # raised on, a server might take it for an app that has no lifespan

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from .app import Bolt
+from .backplane.settings import URL_VARIABLE, Settings
 from .errors import ConfigurationError, StartError
 from .loading import NotFound, load
 
@@ -18,13 +19,22 @@ from .loading import NotFound, load
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command. Raises ``SystemExit``: 0 after a stop, 1 with one line when it cannot
     start, 2 for arguments that are wrong."""
-    settings = vars(_parser().parse_args(arguments))
-    target, http, reload = (settings.pop(name) for name in ("target", "http", "reload"))
-    settings.pop("command")
+    parser = _parser()
+    settings = vars(parser.parse_args(arguments))
+    names = ("command", "target", "http", "reload", "workers", "backplane")
+    _, target, http, reload, workers, backplane = (settings.pop(name) for name in names)
+    if reload and workers > 1:
+        parser.error("--reload and --workers exclude each other")
     sys.path.insert(0, os.getcwd())
     try:
+        if backplane is not None:
+            os.environ[URL_VARIABLE] = backplane
+        if url := os.environ.get(URL_VARIABLE):
+            Settings.of(url)  # a mistake is told before anything is opened
         if reload:
             _run_reloading(target, http, settings)
+        elif workers > 1:
+            _run_workers(target, http, workers, settings)
         else:
             _run(target, http, settings)
     except (ConfigurationError, StartError) as error:
@@ -48,11 +58,30 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--no-access-log", dest="access_log", action="store_false", help="log no requests"
     )
+    run.add_argument(
+        "--workers",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="processes; they talk over the backplane, or over a nats-server that is started here",
+    )
+    run.add_argument(
+        "--backplane",
+        metavar="URL",
+        help=f"nats://host:4222, where the other nodes are; better in {URL_VARIABLE} when it has "
+        "a secret in it",
+    )
     run.add_argument("--reload", action="store_true", help="start anew when a file changes")
     run.add_argument(
         "--http", metavar="module:app", help="an ASGI app for all that is no endpoint of the Bolt"
     )
     return parser
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
 
 
 def load_app(target: str) -> Any:
@@ -96,6 +125,23 @@ def _run(target: str, http: str | None, settings: dict[str, Any]) -> None:
     serve(_load(target, http), **settings)
 
 
+def _run_workers(target: str, http: str | None, workers: int, settings: dict[str, Any]) -> None:
+    """Serve in several processes."""
+    from .server.run import build_server
+    from .server.supervisor import run_workers
+
+    build_server(_load(target, http), **settings)  # what is wrong is told here, once
+    run_workers(target, workers, partial(_build, target, http, settings), settings)
+
+
+def _build(target: str, http: str | None, settings: dict[str, Any]) -> Any:
+    """A worker's server."""
+    from .server.run import build_server
+
+    sys.path.insert(0, os.getcwd())
+    return build_server(_load(target, http), **settings)
+
+
 def _run_reloading(target: str, http: str | None, settings: dict[str, Any]) -> None:
     """Watch the files in a parent process; serve in a child, on a socket of the parent's."""
     import uvicorn
@@ -120,12 +166,8 @@ def _run_reloading(target: str, http: str | None, settings: dict[str, Any]) -> N
 
 
 def _child(target: str, http: str | None, settings: dict[str, Any], sockets: Any) -> None:
-    from .server.run import build_server
-
-    sys.path.insert(0, os.getcwd())
     try:
-        app = _load(target, http)
-        build_server(app, **settings).run(sockets=sockets)
+        _build(target, http, settings).run(sockets=sockets)
     except (ConfigurationError, StartError) as error:
         raise SystemExit(f"boltws: {error}") from None
 

@@ -7,6 +7,7 @@
     ├── StartError           (RuntimeError)  the server cannot start
     ├── AlreadyStarted       (RuntimeError)  too late to add an endpoint, a callback or middleware
     ├── NotRunning           (RuntimeError)  an operation before the start or after the stop
+    ├── BackplaneError       (ConnectionError)  the NATS servers cannot be reached
     ├── NoEvent              (LookupError)   no event is being handled here
     └── NotAborting          (RuntimeError)  an abort elsewhere than in a before
 
@@ -36,6 +37,10 @@ class AlreadyStarted(BoltError, RuntimeError):
 
 class NotRunning(BoltError, RuntimeError):
     """An operation on clients before the start or after the stop."""
+
+
+class BackplaneError(BoltError, ConnectionError):
+    """The backplane's servers cannot be reached, or do not let us in."""
 
 
 class NoEvent(BoltError, LookupError):

@@ -9,22 +9,21 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import Future
 from itertools import chain
 from threading import get_ident
 from types import MappingProxyType as Frozen
-from typing import Any, TypeVar
 
+from .calls import Calls
 from .client import CLOSED, OPEN, Client, waiting_messages
 from .errors import LOST, SLOW_CONSUMER, Close, NotRunning
 from .ids import id_source
 from .ledger import Ledger, Stats
 from .outbox import ENOUGH, Outbox
+from .remote import Backplane, Traffic
 from .request import Request
 
 GRACE = 1.0  # seconds that disconnects get when the shutdown's deadline has passed
 
-T = TypeVar("T")
 Exclude = str | Iterable[str]
 
 
@@ -35,6 +34,7 @@ class Hub:
         "_calls",
         "_drains",
         "addresses",
+        "call",
         "clients",
         "closing",
         "cutting",
@@ -43,7 +43,9 @@ class Hub:
         "ledger",
         "loop",
         "next_id",
+        "node",
         "outbox",
+        "remote",
         "rooms",
         "running",
         "thread",
@@ -62,9 +64,11 @@ class Hub:
         self.outbox = Outbox(None, ENOUGH)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.thread: int | None = None
-        self.next_id = id_source()
+        self.node, self.next_id = id_source()
+        self.remote: Backplane | None = None  # the other nodes
         self._drains: dict[Client, list[asyncio.Future[bool]]] = {}
-        self._calls: set[Future[Any]] = set()
+        self._calls = Calls()
+        self.call = self._calls.call
 
     # Start and stop.
 
@@ -73,7 +77,8 @@ class Hub:
         self.loop = loop
         self.outbox = Outbox(loop, self.outbox.enough)
         self.thread = get_ident()
-        self.next_id = id_source()  # a node part for each process, also after a fork
+        self.node, self.next_id = id_source()  # for each process, also after a fork
+        self._calls.start(loop)
         self.running.clear()
         for client in list(self.clients.values()):  # the last loop ended without a word
             self._inherit(client)
@@ -91,42 +96,7 @@ class Hub:
     def stop(self) -> None:
         """Refuse operations from now on, those that other threads wait for too."""
         self.loop = self.thread = None
-        for call in list(self._calls):
-            call.set_exception(NotRunning("the server stopped before the operation ran"))
-        self._calls.clear()
-
-    def call(self, operation: Callable[..., T], *args: Any) -> T:
-        """Run `operation` on the loop from another thread, and wait for its result."""
-        loop = self.loop
-        if loop is None:
-            raise NotRunning(
-                "operations on clients work between the start of the server and its stop: "
-                "call them in callbacks, or once the server runs"
-            )
-        done: Future[T] = Future()
-
-        def run() -> None:
-            self._calls.discard(done)
-            if not done.done():  # as it is when it was refused at the stop
-                try:
-                    done.set_result(operation(*args))
-                except BaseException as error:
-                    done.set_exception(error)
-
-        self._calls.add(done)
-        try:
-            loop.call_soon_threadsafe(run)
-        except RuntimeError:  # the loop closed meanwhile
-            self._calls.discard(done)
-            raise NotRunning("the server has stopped") from None
-        while True:
-            try:
-                return done.result(timeout=1)
-            except TimeoutError:
-                if done.done():
-                    raise  # of the operation's own
-                if not loop.is_running():
-                    raise NotRunning("the server's event loop has ended") from None
+        self._calls.stop()
 
     # Clients come and go.
 
@@ -193,11 +163,14 @@ class Hub:
         if get_ident() != self.thread:
             return self.call(self.send, client_id, frame)
         ledger = self.ledger
-        ledger.sends += 1
         client = self.clients.get(client_id)
         if client is None:
+            if self.remote is not None and self.remote.send(client_id, frame):
+                return True  # it is a send where the client is
+            ledger.sends += 1
             ledger.dropped_out["no_client"] += 1
             return False
+        ledger.sends += 1
         if client.deflate is not None:
             frame = client.deflate(frame)
         if self.outbox.send(client, frame):
@@ -208,9 +181,22 @@ class Hub:
         return False
 
     def broadcast(self, room: str | None, frame: bytes, exclude: Exclude = ()) -> int:
-        """Send to all members of `room`, or to all clients. How many took it."""
+        """Send to all members of `room`, or to all clients, here and elsewhere. How many here
+        took it."""
         if get_ident() != self.thread:
             return self.call(self.broadcast, room, frame, exclude)
+        remote = self.remote
+        if remote is None:
+            return self.deliver(room, frame, exclude)
+        if exclude:
+            exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)  # read twice
+        remote.check_size(frame)
+        taken = self.deliver(room, frame, exclude)
+        remote.broadcast(room, frame, exclude)
+        return taken
+
+    def deliver(self, room: str | None, frame: bytes, exclude: Exclude = ()) -> int:
+        """Send to those of this node. How many took it."""
         members: Collection[Client]
         if room is None:
             members = self.clients.values()
@@ -288,7 +274,9 @@ class Hub:
         if get_ident() != self.thread:
             return self.call(self.close, client_id, close)
         client = self.clients.get(client_id)
-        return client is not None and client.close(close)
+        if client is None:
+            return self.remote is not None and self.remote.close(client_id, close)
+        return client.close(close)
 
     # Rooms.
 
@@ -299,11 +287,16 @@ class Hub:
         check_room(room)
         client = self.clients.get(client_id)
         if client is None:
-            return False
+            return self.remote is not None and self.remote.join(room, client_id)
         if client.rooms is None:
             client.rooms = {}
         client.rooms[room] = None
-        self.rooms.setdefault(room, {})[client] = None
+        members = self.rooms.get(room)
+        if members is None:
+            members = self.rooms[room] = {}
+            if self.remote is not None:
+                self.remote.occupied(room)
+        members[client] = None
         return True
 
     def leave(self, room: str, client_id: str) -> bool:
@@ -312,7 +305,9 @@ class Hub:
             return self.call(self.leave, room, client_id)
         check_room(room)
         client = self.clients.get(client_id)
-        if client is None or not client.rooms or room not in client.rooms:
+        if client is None:
+            return self.remote is not None and self.remote.leave(room, client_id)
+        if not client.rooms or room not in client.rooms:
             return False
         del client.rooms[room]
         self._drop_member(room, client)
@@ -323,6 +318,8 @@ class Hub:
         del members[client]
         if not members:
             del self.rooms[room]
+            if self.remote is not None:
+                self.remote.emptied(room)
 
     def members(self, room: str) -> list[str]:
         """The ids of a room's members, in the order they joined."""
@@ -362,6 +359,7 @@ class Hub:
             except NotRunning:
                 pass
         book = self.ledger
+        traffic = Traffic() if self.remote is None else self.remote.traffic()
         return Stats(
             received=book.received,
             handled=book.handled,
@@ -386,6 +384,10 @@ class Hub:
             bytes_out=book.bytes_out,
             slow_clients=book.slow_clients,
             rooms=len(self.rooms),
+            backplane_published=traffic.published,
+            backplane_received=traffic.received,
+            backplane_lost=traffic.lost,
+            backplane_dropped=Frozen(dict(traffic.dropped)),
         )
 
 

@@ -16,8 +16,8 @@ from collections.abc import Callable
 _POOL = 256  # ids made from one call for random bytes: a call each costs as much as the rest
 
 
-def id_source() -> Callable[[], str]:
-    """A function that gives a new id at each call; all its ids share one random node part."""
+def id_source() -> tuple[str, Callable[[], str]]:
+    """A new node part, ten hex digits, and a function that gives an id with it at each call."""
     node = os.urandom(5).hex()
     pool: list[str] = []
 
@@ -33,4 +33,4 @@ def id_source() -> Callable[[], str]:
             refill()
         return pool.pop()
 
-    return next_id
+    return node, next_id

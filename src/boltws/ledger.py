@@ -95,6 +95,16 @@ class Stats:
     bytes_out: int
     slow_clients: int
     rooms: int
+    backplane_published: int
+    """Messages and operations given to the backplane for other nodes."""
+    backplane_received: int
+    """Those that came from other nodes, and from publishers outside."""
+    backplane_lost: int
+    """Those that this node should have had and has not: gaps in other nodes' numbers, known within
+    a heartbeat (2 s)."""
+    backplane_dropped: Mapping[str, int]
+    """By cause: disconnected, full (not published: more than 8 MiB waited), bad_message (came, and
+    cannot be read)."""
 
     def imbalance(self) -> str:
         """An empty ``str`` when the books balance, else the equation that does not hold."""

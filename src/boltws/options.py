@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypedDict
 
 from .errors import ConfigurationError
+from .remote import Backplane
 
 Overflow = Literal["drop", "drop_oldest", "pause", "close"]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -51,6 +52,9 @@ class BoltOptions(EndpointOptions, total=False):
     shutdown_spread: float
     trusted_proxies: Iterable[str]
     attach: bool
+    backplane: str | Backplane | None
+    prefix: str
+    health: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,9 @@ class Options:
     shutdown_spread: float = 0.0
     trusted_proxies: tuple[Network, ...] = ()
     attach: bool = True
+    backplane: str | Backplane | None = None
+    prefix: str = "boltws"
+    health: bool = False
 
 
 # Our own protocol enforces these; on another server they are that server's business.
@@ -98,6 +105,7 @@ SERVER_OPTIONS = frozenset(
 _Check = Callable[[Any], Any]
 
 _TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
+_PREFIX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _LONGEST = 10.0**9  # seconds; some thirty years, and all clocks can add it
 
 
@@ -216,6 +224,18 @@ def _rate(value: Any) -> tuple[int, float] | None:
         raise ValueError("(messages, seconds), both above 0, or None") from None
 
 
+def _backplane(value: Any) -> Any:
+    if value is None or (isinstance(value, str) and value) or hasattr(value, "occupied"):
+        return value
+    raise ValueError("a URL such as nats://host:4222, a backplane, or None")
+
+
+def _prefix(value: Any) -> Any:
+    if isinstance(value, str) and _PREFIX.fullmatch(value):
+        return value
+    raise ValueError('letters, digits, "-" and "_", with dots between, such as "shop.live"')
+
+
 _CHECKS: dict[str, _Check] = {
     "origins": _origins,
     "channel_capacity": _whole(1),
@@ -245,5 +265,8 @@ _CHECKS: dict[str, _Check] = {
     "shutdown_spread": _seconds(zero=True),
     "trusted_proxies": _networks,
     "attach": _one_of(True, False),
+    "backplane": _backplane,
+    "prefix": _prefix,
+    "health": _one_of(True, False),
 }
 assert _CHECKS.keys() == {field.name for field in fields(Options)}

@@ -18,6 +18,7 @@ from .hub import GRACE, Hub
 from .options import SERVER_OPTIONS, Options, make_options, override_options
 from .outbox import ENOUGH
 from .pipeline import is_awaitable
+from .remote import Backplane
 from .request import Address
 from .routing import Router
 from .watchdog import Watchdog
@@ -33,9 +34,12 @@ _RESERVED = 64  # descriptors that stay free for files, the loop, the http app's
 class Runtime:
     """What a Bolt is made of behind its names."""
 
-    def __init__(self, given: Mapping[str, Any]) -> None:
+    def __init__(
+        self, given: Mapping[str, Any], backplane: Callable[[Options], Backplane | None]
+    ) -> None:
         self.options = make_options(given)
         self.hub = Hub()
+        self.hub.remote = backplane(self.options)
         self.middleware = Middleware("Bolt")
         self.endpoints: list[Endpoint] = []
         self.router: Router[Endpoint] = Router(())
@@ -75,6 +79,8 @@ class Runtime:
 
     def seal(self) -> None:
         """Look up names, compose the pipelines. Raises :class:`ConfigurationError`."""
+        if self.hub.remote is not None:
+            self.hub.remote.check()
         workers = self._workers = Workers(self.options.blocking_threads)
         try:
             around = self.middleware.seal(workers if self.options.blocking else None)
@@ -115,8 +121,25 @@ class Runtime:
         if self.options.max_connections_per_address is not None:
             self.hub.addresses = Counter()
         self.hub.start(loop)
+        if self.hub.remote is not None:
+            self.hub.remote.start(self.hub)
         self._watchdog = Watchdog(loop, get_ident(), self._loop_was_blocked, self.patience)
         self._watchdog.start()
+
+    async def connected(self) -> None:
+        """Return when other nodes are heard. Raises :class:`BackplaneError`."""
+        if self.hub.remote is not None:
+            await self.hub.remote.connected()
+
+    def not_ready(self) -> str:
+        """Why no traffic should be sent here; ``""`` where it should."""
+        if not self.started:
+            return "not started"
+        if not self.accepting:
+            return "draining"
+        if self.hub.remote is not None and not self.hub.remote.hears:
+            return "the backplane is not heard"
+        return ""
 
     @contextmanager
     def handshake(self, task: asyncio.Task[Any], address: Address | None) -> Iterator[None]:
@@ -221,6 +244,8 @@ class Runtime:
             await asyncio.sleep(_POLL)
         else:
             await self._cut()
+        if self.hub.remote is not None:
+            await self.hub.remote.stop()
         if not self.by_lifespan:
             self._parted = loop
             self.stop()
@@ -255,6 +280,8 @@ class Runtime:
     def stop(self) -> None:
         """Operations raise from now on."""
         self.accepting = False
+        if self.hub.remote is not None:
+            self.hub.remote.abandon()
         self.hub.stop()
         if self._workers is not None:
             self._workers.stop()

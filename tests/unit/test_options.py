@@ -52,6 +52,9 @@ DEFAULTS = {
     "shutdown_spread": 0,
     "trusted_proxies": (),
     "attach": True,
+    "backplane": None,
+    "prefix": "boltws",
+    "health": False,
 }
 
 # What is given, and what becomes of it.
@@ -86,6 +89,10 @@ GOOD: list[tuple[str, Any, Any]] = [
         (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128")),
     ),
     ("attach", False, False),
+    ("backplane", "nats://127.0.0.1", "nats://127.0.0.1"),
+    ("backplane", None, None),
+    ("prefix", "shop.live_2", "shop.live_2"),
+    ("health", True, True),
 ]
 
 # What is given, and a piece of what the error says fits.
@@ -148,6 +155,13 @@ BAD: list[tuple[str, Any, str]] = [
     ("trusted_proxies", ["proxy"], '"10.0.0.0/8"'),
     ("trusted_proxies", 5, '"10.0.0.0/8"'),
     ("attach", None, "True"),
+    ("backplane", "", "nats://"),
+    ("backplane", 4222, "nats://"),
+    ("prefix", "", "letters"),
+    ("prefix", "a.", "letters"),
+    ("prefix", "a.*", "letters"),
+    ("prefix", None, "letters"),
+    ("health", 1, "True"),
 ]
 
 
@@ -234,7 +248,7 @@ def test_any_value(name: str, value: Any) -> None:
     [
         ("chanel_capacity", "did you mean 'channel_capacity'?"),
         ("overflow_policy", "did you mean"),
-        ("xyzzy", "it takes attach, blocking, "),
+        ("xyzzy", "it takes attach, backplane, "),
     ],
 )
 def test_an_unknown_option(given: str, hint: str) -> None:

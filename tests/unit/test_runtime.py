@@ -338,7 +338,7 @@ async def test_calls_that_wait_when_it_stops(start: Start) -> None:
     for thread in threads:
         thread.start()
     pause = threading.Event()
-    while len(flow.hub._calls) < 3:  # the loop is kept from running them
+    while len(flow.hub._calls._waiting) < 3:  # the loop is kept from running them
         pause.wait(0.001)
     flow.runtime.stop()
     for thread in threads:
@@ -386,7 +386,7 @@ async def test_a_stop_while_a_thread_is_about_to_call(
             gate.wait()
             super().__init__()
 
-    monkeypatch.setattr("boltws.hub.Future", Held)
+    monkeypatch.setattr("boltws.calls.Future", Held)
     call = asyncio.ensure_future(asyncio.to_thread(bolt.ws_client_list))
     await journal.reaches(1)
     flow.runtime.stop()
@@ -394,7 +394,7 @@ async def test_a_stop_while_a_thread_is_about_to_call(
     with pytest.raises(NotRunning):
         await call
     await turns()
-    assert flow.hub._calls == set()
+    assert flow.hub._calls._waiting == set()
 
 
 async def test_tasks_of_the_runtime_are_kept(start: Start) -> None:

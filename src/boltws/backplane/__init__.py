@@ -1,0 +1,1 @@
+"""What carries events between the processes and machines that serve one app."""

@@ -1,0 +1,415 @@
+"""The backplane on NATS: what reaches the clients here reaches those of all other nodes.
+
+Core NATS, at most once: nothing is stored, and what is lost is counted (see `sequences`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType as Frozen
+from typing import TYPE_CHECKING, Any, cast
+
+from ..errors import BackplaneError, Close, StartError
+from ..frames import BINARY as BINARY_FRAME
+from ..frames import split
+from ..hub import Hub
+from ..options import make_options
+from ..reads import answer
+from ..remote import Traffic
+from . import envelope
+from .peers import HEARTBEAT, Peers
+from .questions import Questions
+from .receiver import Receiver
+from .sequences import Outgoing
+from .settings import Settings
+from .subjects import DEFAULT_PREFIX, Subjects, is_hashed, node_of, room_token
+
+if TYPE_CHECKING:
+    from .link import Link
+
+logger = logging.getLogger("boltws")
+
+LINGER = 5.0  # seconds that a room stays subscribed to when its last member here has left
+_MAX_PAYLOAD = 2**20  # bytes; NATS' default, until the server has told its own
+_ROOM_FOR_HEAD = 2048  # bytes of a payload that are ours: head, a room's name
+_REPORTED = 4000  # subjects that one heartbeat tells of; more take more messages
+_STALE_PINGS = 2  # unanswered, two seconds apart, until a connection is given up
+
+
+class NatsBackplane:
+    """A node of a fleet that talks over NATS. ``Bolt(backplane="nats://…")`` makes one; make it
+    yourself to give credentials beside the URL.
+
+    Args:
+        url, user, password, token, nkey, creds, tls: see
+            :class:`boltws.backplane.settings.Settings`.
+        prefix: stands before every subject; one for each app that shares the servers.
+        connect_timeout: seconds until a start without a server fails.
+
+    Raises:
+        ConfigurationError: a URL, a file or a prefix that cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = DEFAULT_PREFIX,
+        user: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+        nkey: str | os.PathLike[str] | None = None,
+        creds: str | os.PathLike[str] | None = None,
+        tls: bool | str | os.PathLike[str] | ssl.SSLContext | None = None,
+        connect_timeout: float = 5.0,
+    ) -> None:
+        self.settings = Settings.of(
+            url, user=user, password=password, token=token, nkey=nkey, creds=creds, tls=tls
+        )
+        self.subjects = Subjects(make_options({"prefix": prefix}).prefix)
+        self.connect_timeout = connect_timeout
+        self.node = ""
+        self.peers = Peers()
+        self.questions = Questions()
+        self.dropped: Counter[str] = Counter()
+        self.published = 0
+        self.link: Link | None = None
+        self._receiver: Receiver | None = None
+        self._outgoing = Outgoing()
+        self._name = b""
+        self._connected = asyncio.Event()
+        self._trouble = ""
+        self._stopping = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._linger: asyncio.TimerHandle | None = None
+        self._emptied: dict[str, float] = {}  # room: when its last member left
+
+    # Life.
+
+    def check(self) -> None:
+        """Raise :class:`StartError` where nats-py is missing, or is one we do not know."""
+        try:
+            from .link import contract_broken
+        except ImportError as error:
+            raise StartError(
+                f'a backplane needs nats-py: pip install "boltws[cluster]" ({error})'
+            ) from None
+        if missing := contract_broken():
+            raise StartError(f"this nats-py has no {missing}: install one that boltws supports")
+
+    def start(self, hub: Hub) -> None:
+        """Connect, and go on trying."""
+        self.check()
+        self._hub = hub
+        self.node = hub.node
+        self._name = bytes.fromhex(hub.node)
+        self.peers = Peers()
+        self._outgoing = Outgoing()
+        self._connected = asyncio.Event()
+        self._stopping = False
+        self._emptied = {}
+        self._receiver = Receiver(self, hub)
+        self.spawn(self._keep())
+        self.spawn(self._beat())
+
+    def spawn(self, coroutine: Any) -> None:
+        """Run a coroutine until the stop."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def connected(self) -> None:
+        """Return when it is connected. Raises :class:`BackplaneError` after `connect_timeout`."""
+        try:
+            async with asyncio.timeout(self.connect_timeout):
+                await self._connected.wait()
+        except TimeoutError:
+            raise BackplaneError(
+                f"cannot reach the backplane {self.settings.safe}: "
+                f"{self._trouble or 'no answer'}; start it, or mend backplane= or BOLTWS_BACKPLANE"
+            ) from None
+
+    async def stop(self) -> None:
+        """Take leave of the others, and disconnect."""
+        if self._stopping or self.link is None:
+            self.abandon()
+            return
+        self._stopping = True
+        with contextlib.suppress(Exception):  # whoever is cut off cannot take leave
+            self._post(self.subjects.heartbeats, envelope.BYE)
+            async with asyncio.timeout(HEARTBEAT):
+                await self.link.close()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Forget the connection and what runs for it."""
+        self._stopping = True
+        for task in list(self._tasks):
+            with contextlib.suppress(RuntimeError):  # its loop has closed
+                task.cancel()
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        self.link = None
+
+    async def _keep(self) -> None:
+        """Keep a connection for ever: nats-py reconnects by itself, but gives up for good where a
+        server that had let it in lets it in no more."""
+        from .link import Link
+
+        while not self._stopping:
+            link = Link()
+            closed = asyncio.Event()
+
+            async def on_closed(closed: asyncio.Event = closed) -> None:
+                closed.set()
+
+            await link.connect(
+                **self.settings.connect_options(),
+                name=f"boltws {socket.gethostname()} {os.getpid()} {self.node}",
+                no_echo=True,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=cast(int, 0.25),  # seconds; nats-py sleeps for it
+                connect_timeout=2,
+                ping_interval=int(HEARTBEAT),
+                max_outstanding_pings=_STALE_PINGS,
+                error_cb=self._on_error,
+                disconnected_cb=self._on_disconnected,
+                reconnected_cb=self._on_reconnected,
+                closed_cb=on_closed,
+            )
+            assert self._receiver is not None
+            self.link = link
+            self._receiver.subscribe_all(link)
+            await self._on_reconnected(again=self._connected.is_set())
+            self._connected.set()
+            await closed.wait()
+            await asyncio.sleep(1)
+
+    async def _on_error(self, error: Exception) -> None:
+        self._trouble = str(error) or type(error).__name__
+        if "permissions" in self._trouble.lower():
+            logger.error("backplane %s: %s", self.settings.safe, self._trouble)
+
+    async def _on_disconnected(self) -> None:
+        if not self._stopping:
+            logger.warning(
+                "the backplane %s is lost: clients of this node are served on, others' messages "
+                "do not come; trying again until it is back",
+                self.settings.safe,
+            )
+
+    async def _on_reconnected(self, again: bool = True) -> None:
+        if again:
+            logger.warning("the backplane %s is back", self.settings.safe)
+        link = self.link
+        assert link is not None and self._receiver is not None
+        await self._receiver.settle(link)
+        self._say_hello()
+
+    @property
+    def hears(self) -> bool:
+        """Whether the server answers, and so others are heard."""
+        return self.link is not None and self.link.hears
+
+    def traffic(self) -> Traffic:
+        """The counters."""
+        receiver = self._receiver
+        return Traffic(
+            self.published,
+            0 if receiver is None else receiver.received,
+            0 if receiver is None else receiver.lost,
+            Frozen(self.dropped),
+        )
+
+    # Heartbeats.
+
+    async def _beat(self) -> None:
+        assert self._receiver is not None
+        while True:
+            await asyncio.sleep(HEARTBEAT)
+            self.tell()
+            for node in self.peers.bury(asyncio.get_running_loop().time()):
+                logger.warning("node %s has not been heard for too long: it is gone", node)
+                self._receiver.forget(node)
+
+    def _say_hello(self) -> None:
+        """Ask the others to tell all their numbers, and to be heard at once."""
+        self.tell(everything=True, hello=True)
+
+    def tell(self, everything: bool = False, hello: bool = False) -> None:
+        """One heartbeat: that we live, and the last numbers of what we have published."""
+        report = list(self._outgoing.report(everything).items())
+        for start in range(0, len(report) or 1, _REPORTED):
+            part = dict(report[start : start + _REPORTED])
+            told = {"hello": hello, "sequences": part}
+            self._post(self.subjects.heartbeats, envelope.BEAT, json.dumps(told).encode())
+
+    # Publishing.
+
+    def _post(self, subject: str, operation: int, *parts: bytes) -> None:
+        """Publish what is not counted, where that is possible."""
+        link = self.link
+        if link is not None and link.is_connected and not link.is_full:
+            head = envelope.pack_head(envelope.VERSION, operation, 0, self._name, 0, 0)
+            link.post(subject, head, *parts)
+
+    def _publish(self, subject: str, key: str, operation: int, flags: int, *parts: bytes) -> bool:
+        """Publish a message that is numbered, and counted where it cannot go out."""
+        link = self.link
+        if link is None or not link.is_connected:
+            self.dropped["disconnected"] += 1
+            return False
+        if link.is_full:
+            self.dropped["full"] += 1
+            return False
+        series, sequence, _ = self._outgoing.next(key)
+        head = envelope.pack_head(envelope.VERSION, operation, flags, self._name, series, sequence)
+        link.post(subject, head, *parts)
+        self.published += 1
+        return True
+
+    def check_size(self, frame: bytes) -> None:
+        """Raise ``ValueError`` for a message that the server would not take."""
+        link = self.link
+        most = (_MAX_PAYLOAD if link is None else link.max_payload or _MAX_PAYLOAD) - _ROOM_FOR_HEAD
+        if len(frame) > most:
+            raise ValueError(
+                f"a message to other nodes has at most {most:,} bytes, the backplane's limit "
+                f"(max_payload of nats-server), not {len(frame):,}"
+            )
+
+    def broadcast(self, room: str | None, frame: bytes, exclude: Iterable[str]) -> bool:
+        """To a room's members elsewhere, or to all clients elsewhere."""
+        opcode, payload = split(frame)
+        flags = envelope.BINARY if opcode == BINARY_FRAME else 0
+        parts = [payload]
+        if room is None:
+            subject, key, operation = self.subjects.everyone, "all", envelope.EVERYONE
+        else:
+            key = room_token(room)
+            subject, operation = self.subjects.room(key), envelope.ROOM
+            if is_hashed(key):
+                flags |= envelope.NAME
+                parts.insert(0, envelope.pack_name(room))
+        if exclude:
+            flags |= envelope.EXCLUDE
+            parts.insert(0, envelope.pack_exclude(exclude))
+        return self._publish(subject, key, operation, flags, *parts)
+
+    def send(self, client_id: str, frame: bytes) -> bool:
+        """To a client that is not here."""
+        node = self._elsewhere(client_id)
+        if node is None:
+            return False
+        self.check_size(frame)
+        opcode, payload = split(frame)
+        flags = envelope.BINARY if opcode == BINARY_FRAME else 0
+        return self._to(node, envelope.SEND, flags, envelope.pack_id(client_id), payload)
+
+    def close(self, client_id: str, close: Close) -> bool:
+        """Close a client that is not here."""
+        node = self._elsewhere(client_id)
+        about = close.code.to_bytes(2) + close.reason.encode()
+        return node is not None and self._to(
+            node, envelope.CLOSE, 0, envelope.pack_id(client_id), about
+        )
+
+    def join(self, room: str, client_id: str) -> bool:
+        """Put a client that is not here into a room."""
+        return self._move(envelope.JOIN, room, client_id)
+
+    def leave(self, room: str, client_id: str) -> bool:
+        """Take a client that is not here out of a room."""
+        return self._move(envelope.LEAVE, room, client_id)
+
+    def _move(self, operation: int, room: str, client_id: str) -> bool:
+        node = self._elsewhere(client_id)
+        return node is not None and self._to(
+            node, operation, 0, envelope.pack_id(client_id), room.encode()
+        )
+
+    def _elsewhere(self, client_id: str) -> str | None:
+        """The live node that a client is on; None for one of ours, or of nobody's."""
+        node = node_of(client_id)
+        if node is None or node == self.node:
+            return None
+        return node if self.peers.is_live(node, asyncio.get_running_loop().time()) else None
+
+    def _to(self, node: str, operation: int, flags: int, *parts: bytes) -> bool:
+        subject = self.subjects.node(node)
+        return self._publish(subject, f"n.{node}", operation, flags, *parts)
+
+    # Interest.
+
+    def occupied(self, room: str) -> None:
+        """A room has its first member here: subscribe, unless that is so still."""
+        assert self._receiver is not None
+        if self._emptied.pop(room, None) is None:
+            self._receiver.add_room(room, self.link)
+
+    def emptied(self, room: str) -> None:
+        """A room has lost its last member here: unsubscribe in a while."""
+        loop = asyncio.get_running_loop()
+        self._emptied[room] = loop.time()
+        if self._linger is None and not self._stopping:
+            self._linger = loop.call_later(LINGER, self._drop_emptied, loop)
+
+    def _drop_emptied(self, loop: asyncio.AbstractEventLoop) -> None:
+        assert self._receiver is not None
+        self._linger = None
+        for room, since in list(self._emptied.items()):  # in the order they were left
+            left = since + LINGER - loop.time()
+            if left > 0:
+                self._linger = loop.call_later(left, self._drop_emptied, loop)
+                break
+            del self._emptied[room]
+            self._receiver.drop_room(room, self.link)
+
+    # Reads.
+
+    async def ask(
+        self, kind: str, timeout: float, **about: Any
+    ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+        """What each live node answers, this one included, and who has not in time."""
+        others = self.peers.live(asyncio.get_running_loop().time())
+
+        def publish(number: int) -> None:
+            asked = json.dumps({"number": number, "kind": kind, **about}).encode()
+            if others:
+                self._post(self.subjects.everyone, envelope.ASK, asked)
+
+        answers, missing = await self.questions.ask(others, publish, timeout)
+        return {self.node: answer(self._hub, kind, about), **answers}, missing
+
+    def answer(self, node: str, parts: Iterable[bytes]) -> None:
+        """Answer a question of another node."""
+        for part in parts:
+            self._post(self.subjects.node(node), envelope.ANSWER, part)
+
+    async def joined(self, room: str, client_id: str, timeout: float) -> bool:
+        """Join, and return when the room is subscribed to where the client is."""
+        node = self._elsewhere(client_id)
+        if node is None:
+            assert self._receiver is not None
+            try:
+                async with asyncio.timeout(timeout):
+                    return await self._receiver.join(room, client_id)
+            except TimeoutError:
+                return False
+        about = {"kind": "join", "node": node, "room": room, "client_id": client_id}
+
+        def publish(number: int) -> None:
+            asked = json.dumps({"number": number, **about}).encode()
+            self._post(self.subjects.everyone, envelope.ASK, asked)
+
+        answers, _ = await self.questions.ask([node], publish, timeout)
+        return bool(answers.get(node))

@@ -1,0 +1,295 @@
+"""What comes from other nodes, and from publishers outside, goes to the clients here."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ..errors import Close, check_close
+from ..frames import BINARY, TEXT, encode
+from ..hub import Hub
+from ..reads import answer
+from . import envelope
+from .envelope import BadMessage
+from .questions import answer_parts
+from .subjects import room_token
+from .subscription import Subscription
+
+if TYPE_CHECKING:
+    from .link import Link
+    from .nats import NatsBackplane
+
+logger = logging.getLogger("boltws")
+
+_OUTSIDE = ord("x")
+_NO_CODE = 1000
+
+
+class Receiver:
+    """The subscriptions of one node, and what is done with what comes on them."""
+
+    def __init__(self, backplane: NatsBackplane, hub: Hub) -> None:
+        self.received = 0
+        self.lost = 0
+        self._hub = hub
+        self._backplane = backplane
+        self._clock = asyncio.get_running_loop().time
+        self._settling = False
+        subjects = self._subjects = backplane.subjects
+        self._kind_at = len(subjects.outside) - 2  # where a subject says r or x
+        node = hub.node
+        fixed = [
+            Subscription(subjects.heartbeats, "", self._on_heartbeat),
+            Subscription(subjects.everyone, "all", self._on_everyone),
+            Subscription(subjects.outside_everyone, "", self._on_outside_everyone),
+            Subscription(subjects.node(node), f"n.{node}", self._on_node),
+            Subscription(subjects.outside_node(node), "", self._on_outside_node),
+        ]
+        self._by_key = {sub.key or sub._subject: sub for sub in fixed}
+        for room in hub.rooms:
+            self.add_room(room, None)
+
+    # Subscriptions.
+
+    def subscribe_all(self, link: Link) -> None:
+        """Subscribe to all there is, on a new link."""
+        for sub in self._by_key.values():
+            link.add(sub)
+
+    async def settle(self, link: Link) -> None:
+        """Return when the server has taken all subscriptions. Nothing is raised where it has not:
+        the link reconnects then, and this is called again."""
+        subs = list(self._by_key.values())
+        try:
+            await link.settled()
+        except Exception as error:
+            logger.info(
+                "subscriptions have not been confirmed: %s", str(error) or type(error).__name__
+            )
+            return
+        for sub in subs:
+            sub.standing = True
+
+    def add_room(self, room: str, link: Link | None) -> None:
+        """Subscribe to a room."""
+        token = room_token(room)
+        interest = self._subjects.room_interest(token)
+        sub = self._by_key[token] = Subscription(interest, token, self._on_room, room)
+        if link is not None:
+            link.add(sub)
+            if not self._settling:
+                self._settling = True
+                self._backplane.spawn(self._settle_soon(link))
+
+    async def _settle_soon(self, link: Link) -> None:
+        await asyncio.sleep(0)  # those of one turn are confirmed together
+        self._settling = False
+        await self.settle(link)
+
+    def drop_room(self, room: str, link: Link | None) -> None:
+        """Unsubscribe from a room."""
+        sub = self._by_key.pop(room_token(room))
+        if link is not None:
+            link.drop(sub)
+
+    def forget(self, node: str) -> None:
+        """A node is gone."""
+        name = bytes.fromhex(node)
+        for sub in self._by_key.values():
+            sub.incoming.forget(name)
+        self._backplane.questions.gone(node)
+
+    # From nodes. Each handler says how many clients it delivered to.
+
+    def _open(self, sub: Subscription, data: bytes) -> tuple[int, int, str]:
+        """Operation (0: ignore it), flags and node of an envelope; what is numbered is counted."""
+        if len(data) < envelope.SIZE or data[0] != envelope.VERSION:
+            return self._bad(sub, "no envelope of this version"), 0, ""
+        _, operation, flags, node, series, sequence = envelope.unpack_head(data)
+        if sequence:
+            gap = sub.incoming.heard(node, series, sequence)
+            if gap:
+                if gap < 0:
+                    return 0, 0, ""
+                self.lost += gap
+            self.received += 1
+        return operation, flags, node.hex()
+
+    def _bad(self, sub: Subscription, why: object) -> int:
+        self._backplane.dropped["bad_message"] += 1
+        logger.info("a message on %s cannot be read: %s", sub._subject, why)
+        return 0
+
+    def _on_room(
+        self, sub: Subscription, subject: bytes, data: bytes, headers: bytes | None
+    ) -> int:
+        if subject[self._kind_at] == _OUTSIDE:
+            return self._outside_broadcast(sub, sub.room, data, headers)
+        operation, flags, _ = self._open(sub, data)
+        if operation != envelope.ROOM:
+            return 0
+        return self._broadcast(sub, sub.room, flags, data)
+
+    def _on_everyone(
+        self, sub: Subscription, subject: bytes, data: bytes, headers: bytes | None
+    ) -> int:
+        operation, flags, node = self._open(sub, data)
+        if operation == envelope.EVERYONE:
+            return self._broadcast(sub, None, flags, data)
+        if operation == envelope.ASK:
+            self._answer(sub, node, data[envelope.SIZE :])
+        return 0
+
+    def _broadcast(self, sub: Subscription, room: str | None, flags: int, data: bytes) -> int:
+        exclude: tuple[str, ...] = ()
+        if flags > envelope.BINARY:
+            try:
+                exclude, name, payload = envelope.unpack_extras(flags, data)
+            except BadMessage as bad:
+                return self._bad(sub, bad)
+            if name and name != room:
+                return 0
+        else:
+            payload = data[envelope.SIZE :]
+        frame = encode(BINARY if flags & envelope.BINARY else TEXT, payload)
+        return self._hub.deliver(room, frame, exclude)
+
+    def _on_node(
+        self, sub: Subscription, subject: bytes, data: bytes, headers: bytes | None
+    ) -> int:
+        operation, flags, node = self._open(sub, data)
+        if not operation:
+            return 0
+        body = data[envelope.SIZE :]
+        if operation == envelope.ANSWER:
+            self._backplane.questions.take(node, body)
+            return 0
+        try:
+            client_id = envelope.unpack_id(body)
+            rest = body[16:]
+            if operation == envelope.SEND:
+                opcode = BINARY if flags & envelope.BINARY else TEXT
+                return self._hub.send(client_id, encode(opcode, rest))
+            if operation == envelope.CLOSE:
+                self._hub.close(client_id, Close(int.from_bytes(rest[:2]), rest[2:].decode()))
+            elif operation == envelope.JOIN:
+                self._hub.join(rest.decode(), client_id)
+            elif operation == envelope.LEAVE:
+                self._hub.leave(rest.decode(), client_id)
+        except ValueError as bad:
+            return self._bad(sub, bad)
+        return 0
+
+    def _on_heartbeat(
+        self, sub: Subscription, subject: bytes, data: bytes, headers: bytes | None
+    ) -> int:
+        operation, _, node = self._open(sub, data)
+        backplane = self._backplane
+        if operation == envelope.BYE:
+            if backplane.peers.gone(node):
+                self.forget(node)
+        elif operation == envelope.BEAT:
+            told = json.loads(data[envelope.SIZE :])
+            new = backplane.peers.heard(node, self._clock(), told)
+            name = bytes.fromhex(node)
+            for key, (series, sequence) in told["sequences"].items():
+                about = self._by_key.get(key)
+                if about is not None:
+                    self.lost += about.incoming.told(name, series, sequence, about.standing)
+            if new or told["hello"]:
+                backplane.tell(everything=True)
+        return 0
+
+    # Questions.
+
+    def _answer(self, sub: Subscription, node: str, data: bytes) -> None:
+        asked = json.loads(data)
+        number, kind = asked.pop("number"), asked.pop("kind")
+        if kind == "join":
+            if asked.pop("node") == self._hub.node:
+                self._backplane.spawn(self._join(node, number, asked["room"], asked["client_id"]))
+            return
+        try:
+            value = answer(self._hub, kind, asked)
+        except (KeyError, TypeError) as bad:  # asked by a newer version
+            self._bad(sub, f"question {bad}")
+            return
+        self._backplane.answer(node, answer_parts(number, value))
+
+    async def _join(self, node: str, number: int, room: str, client_id: str) -> None:
+        done = await self.join(room, client_id)
+        self._backplane.answer(node, answer_parts(number, done))
+
+    async def join(self, room: str, client_id: str) -> bool:
+        """Put a client of this node into a room, and wait until the subscription stands."""
+        if client_id not in self._hub.clients or not self._hub.join(room, client_id):
+            return False
+        sub = self._by_key[room_token(room)]
+        while not sub.standing:
+            link = self._backplane.link
+            if link is None or not link.is_connected:
+                return False
+            await self.settle(link)
+        return True
+
+    # From publishers outside (see `subjects`): the payload is the message.
+
+    def _on_outside_everyone(
+        self, sub: Subscription, subject: bytes, data: bytes, headers: bytes | None
+    ) -> int:
+        return self._outside_broadcast(sub, None, data, headers)
+
+    def _outside_broadcast(
+        self, sub: Subscription, room: str | None, data: bytes, headers: bytes | None
+    ) -> int:
+        fields = _fields(headers)
+        frame = self._outside_frame(sub, data, fields)
+        if frame is None:
+            return 0
+        names = fields.get("boltws-exclude", "")
+        return self._hub.deliver(room, frame, tuple(filter(None, names.split(","))))
+
+    def _on_outside_node(
+        self, sub: Subscription, subject: bytes, data: bytes, headers: bytes | None
+    ) -> int:
+        verb, _, client_id = subject[self._kind_at + 2 :].decode().split(".")
+        if verb == "close":
+            return self._outside_close(sub, client_id, data)
+        frame = self._outside_frame(sub, data, _fields(headers)) if verb == "to" else None
+        return 0 if frame is None else self._hub.send(client_id, frame)
+
+    def _outside_frame(
+        self, sub: Subscription, data: bytes, fields: dict[str, str]
+    ) -> bytes | None:
+        binary = fields.get("boltws-type") == "binary"
+        if not binary:
+            try:
+                data.decode()
+            except UnicodeDecodeError as bad:
+                self._bad(sub, f"a text is UTF-8: {bad}")
+                return None
+        self.received += 1
+        return encode(BINARY if binary else TEXT, data)
+
+    def _outside_close(self, sub: Subscription, client_id: str, data: bytes) -> int:
+        try:
+            code, _, reason = data.decode().partition(" ")
+            close = Close(int(code or _NO_CODE), reason)
+            check_close(*close)
+        except ValueError as bad:
+            return self._bad(sub, bad)
+        self.received += 1
+        self._hub.close(client_id, close)
+        return 0
+
+
+def _fields(headers: bytes | None) -> dict[str, str]:
+    """NATS' header lines, names in lower case."""
+    fields: dict[str, Any] = {}
+    for line in (headers or b"").decode("utf-8", "replace").split("\r\n")[1:]:
+        name, separator, value = line.partition(":")
+        if separator:
+            fields[name.strip().lower()] = value.strip()
+    return fields

@@ -1,0 +1,88 @@
+"""Nothing is lost in silence between nodes: what is published is numbered, and gaps are counted.
+
+A publisher numbers its messages per subject and tells the last numbers in its heartbeats, so a
+node that should have had a message knows within one heartbeat that it had not.
+"""
+
+from __future__ import annotations
+
+REPORTED = 4  # heartbeats that tell of a subject after its last message: one may be lost too
+KEPT = 30  # heartbeats after which an idle subject's numbers are forgotten
+
+Report = dict[str, tuple[int, int]]  # subject's key -> series, last sequence
+
+
+class Outgoing:
+    """The numbers of one publisher."""
+
+    __slots__ = ("_beat", "_last", "_series")
+
+    def __init__(self) -> None:
+        self._beat = 0
+        self._series = 0
+        self._last: dict[str, list[int]] = {}  # key -> series, sequence, beat of the last message
+
+    def next(self, key: str) -> list[int]:
+        """Number one message: the first two of the result are its series and sequence."""
+        entry = self._last.get(key)
+        if entry is None:
+            self._series += 1
+            entry = self._last[key] = [self._series, 0, 0]
+        entry[1] += 1
+        entry[2] = self._beat
+        return entry
+
+    def report(self, everything: bool) -> Report:
+        """What a heartbeat tells: the last numbers of what was published to lately, or of all."""
+        self._beat += 1
+        told: Report = {}
+        for key, (series, sequence, beat) in list(self._last.items()):
+            age = self._beat - beat
+            if age > KEPT:
+                del self._last[key]
+            elif everything or age <= REPORTED:
+                told[key] = (series, sequence)
+        return told
+
+
+class Incoming:
+    """What was heard from each node on one subject."""
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last: dict[bytes, tuple[int, int]] = {}  # node -> series, sequence
+
+    def heard(self, node: bytes, series: int, sequence: int) -> int:
+        """A message came. How many before it did not; -1 when it was counted as lost before, so
+        that it must be dropped."""
+        last = self._last.get(node)
+        if last is None:
+            self._last[node] = (series, sequence)
+            return 0
+        if series == last[0]:
+            if sequence <= last[1]:
+                return -1
+            self._last[node] = (series, sequence)
+            return sequence - last[1] - 1
+        if series < last[0]:
+            return -1
+        self._last[node] = (series, sequence)
+        return sequence - 1
+
+    def told(self, node: bytes, series: int, sequence: int, standing: bool) -> int:
+        """A heartbeat says what the last message was. How many of them did not come. Where
+        nothing was heard before, counting begins here, when the subscription stands."""
+        last = self._last.get(node)
+        if last is None:
+            if standing:
+                self._last[node] = (series, sequence)
+            return 0
+        if (series, sequence) <= last:
+            return 0
+        self._last[node] = (series, sequence)
+        return sequence - last[1] if series == last[0] else sequence
+
+    def forget(self, node: bytes) -> None:
+        """The node is gone; another life of it has another name."""
+        self._last.pop(node, None)

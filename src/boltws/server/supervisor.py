@@ -1,0 +1,116 @@
+"""Many workers: uvicorn's supervisor with servers of ours, and a NATS server for them to talk
+through."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, cast
+
+import uvicorn
+from uvicorn.supervisors import multiprocess
+
+from ..backplane.embedded import EmbeddedServer
+from ..backplane.settings import URL_VARIABLE
+from ..errors import ConfigurationError, StartError
+from .run import Server, bind, raise_descriptor_limit
+
+logger = logging.getLogger("uvicorn.error")
+
+# uvicorn's status of a worker that cannot start: the supervisor stops then, and does not try again.
+_CANNOT_START = 3
+_FIRST_ANSWER = 30  # seconds that a worker may take to say that it lives: it imports the app first
+
+
+def run_workers(
+    target: str, workers: int, build: Callable[[], Server], settings: dict[str, Any]
+) -> None:
+    """Serve `target` in `workers` processes until a signal. `build` makes a worker's server, and
+    is sent to it. Workers talk over `BOLTWS_BACKPLANE`; where that is not set, over a nats-server
+    that is started here.
+
+    SIGHUP replaces the workers one by one, the new one first; SIGTTIN and SIGTTOU add and remove
+    one. Raises :class:`StartError` when it cannot start.
+    """
+    raise_descriptor_limit()
+    config = uvicorn.Config(
+        target,
+        host=settings["host"],
+        port=settings["port"],
+        uds=settings["uds"],
+        log_level=settings["log_level"],
+        workers=workers,
+        timeout_worker_healthcheck=_FIRST_ANSWER,
+    )
+    with ExitStack() as stack:
+        sockets = bind(config)
+        for sock in sockets:
+            stack.callback(sock.close)
+            sock.set_inheritable(True)
+        if not os.environ.get(URL_VARIABLE):
+            nats = stack.enter_context(EmbeddedServer())
+            # By the environment: the arguments of a process are everybody's to read.
+            os.environ[URL_VARIABLE] = nats.url.replace("://", f"://{nats.token}@")
+        supervisor = _supervisor(config, sockets, build)
+        supervisor.run()
+    if supervisor.failed:
+        raise StartError("a worker did not start; the lines above say why")
+
+
+def _supervisor(
+    config: uvicorn.Config, sockets: list[socket.socket], build: Callable[[], Server]
+) -> Supervisor:
+    # uvicorn's supervisor takes the class of its workers from its module, and from nowhere else.
+    multiprocess.Process = cast(Any, partial(_Worker, build))  # type: ignore[misc]
+    return Supervisor(config, sockets)
+
+
+class Supervisor(multiprocess.Multiprocess):
+    """uvicorn's, which tells whether it ended because a worker cannot start."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a worker could not start."""
+        return any(process.exitcode == _CANNOT_START for process in self.processes)
+
+
+class _Worker(multiprocess.Process):
+    """One process. What is here and not in the methods is made in the supervisor and sent."""
+
+    def __init__(
+        self, build: Callable[[], Server], config: uvicorn.Config, sockets: list[socket.socket]
+    ) -> None:
+        self._build = build
+        super().__init__(config, sockets)
+        self._server = cast(Any, _Starting(build))
+
+    def target(self, sockets: list[socket.socket] | None = None) -> None:
+        starting = cast(_Starting, self._server)
+        starting.ready = partial(setattr, self, "_server")
+        super().target(sockets)
+
+
+class _Starting:
+    """Stands for a worker's server while the app is imported: it answers that it lives, and has
+    not started."""
+
+    started = False
+    ready: Callable[[Server], None]
+
+    def __init__(self, build: Callable[[], Server]) -> None:
+        self._build = build
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Import the app, and serve it."""
+        try:
+            server = self._build()
+            self.ready(server)
+            server.run(sockets)
+        except (ConfigurationError, StartError) as error:
+            sys.stderr.write(f"boltws: {error}\n")
+            raise SystemExit(_CANNOT_START) from None
