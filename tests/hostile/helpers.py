@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import gc
 import itertools
 import os
 import re
@@ -11,6 +13,7 @@ import resource
 import select
 import socket
 import struct
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -28,6 +31,7 @@ T = TypeVar("T")
 
 PAGE = resource.getpagesize()
 STATM = Path("/proc/self/statm")
+FEW = 3000  # blocks of memory: caches, a log's line, the bystander's; below one for each peer
 
 
 def echoing(bolt: Bolt, path: str = "/p", **options: Any) -> Journal:
@@ -100,6 +104,26 @@ def little_memory(most: int) -> Iterator[None]:
     assert int(peak) * 1024 - base < most
 
 
+@asynccontextmanager
+async def no_memory_left(margin: int) -> AsyncIterator[None]:
+    """Behind the block there are no more objects than before it, but for a few, and the process
+    has less than `margin` bytes more: what is free is not always the system's again."""
+    base, blocks = needed(), sys.getallocatedblocks()
+    yield
+    await eventually(
+        lambda: needed() - base < margin and sys.getallocatedblocks() - blocks < FEW,
+        lambda: f"{blocks} blocks, {base} bytes, now {sys.getallocatedblocks()}, {needed()}",
+    )
+
+
+def needed() -> int:
+    """The memory of this process without what is garbage or free, in bytes."""
+    gc.collect()
+    with contextlib.suppress(AttributeError):  # a C library that has no such call
+        ctypes.CDLL(None).malloc_trim(0)
+    return resident()
+
+
 def on_loop(served: Served, function: Callable[[], T]) -> T:
     """Call a function on the server's loop, between two of its turns."""
     result: Future[T] = Future()
@@ -137,12 +161,15 @@ def reset(wire: Wire) -> None:
 
 
 class Flood:
-    """A peer in a thread of its own, which sends as much as it can and reads nothing."""
+    """A peer in a thread of its own, which sends as much as it can and reads nothing: `begin`
+    once, then `data` so many times."""
 
-    def __init__(self, served: Served, data: bytes, times: int, path: str = "/p") -> None:
+    def __init__(
+        self, served: Served, data: bytes, times: int, path: str = "/p", begin: bytes = b""
+    ) -> None:
         self.sent = 0
         self._socket = small_socket(served)
-        self._socket.sendall(handshake(served, path))
+        self._socket.sendall(handshake(served, path) + begin)
         self._data = data
         self._times = times
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -155,6 +182,14 @@ class Flood:
                 self.sent += len(self._data)
         except OSError:
             pass  # parted with, or pushed back until the time was up
+
+    def unread(self) -> bytes:
+        """Behind the flood: what the server has said, up to the connection's end."""
+        said = b""
+        with contextlib.suppress(ConnectionError):
+            while data := self._socket.recv(2**16):
+                said += data
+        return said
 
     def end(self) -> None:
         with contextlib.suppress(OSError):  # the server may have been first

@@ -40,13 +40,14 @@ class Churn:
         ]
 
     async def run(self) -> None:
-        """Churn until :meth:`stop`, and until the last one has left."""
+        """Churn until :meth:`stop`, and until the last one has left. May be called again."""
+        self._over.clear()
         async with asyncio.TaskGroup() as clients:
             for _ in range(self.size):
                 clients.create_task(self._one_after_another())
 
     def stop(self) -> None:
-        """No more come."""
+        """No more come, and who is there hurries."""
         self._over.set()
 
     async def _one_after_another(self) -> None:
