@@ -32,6 +32,7 @@ LAYERS: list[set[str]] = [
         "reads",
         "routing",
         "runtime",
+        "siblings",
         "watchdog",
         "workers",
     },

@@ -155,10 +155,12 @@ class Bolt:
         current_event().abort(status, reason, headers)
 
     # Operations on clients, from any thread. Each raises NotRunning before the start and after
-    # the stop.
+    # the stop. With a backplane those that write reach the clients of all nodes; what they return
+    # is about this process, and so is what those that read answer.
 
     def ws_send_to(self, client_id: str, message: str) -> bool:
-        """Send a text to one client. Whether it was taken."""
+        """Send a text to one client. Whether it was taken; for a client of another node, whether
+        it was published."""
         return self._hub.send(client_id, text_frame(message))
 
     def ws_send_binary_to(self, client_id: str, data: Binary) -> bool:
@@ -171,11 +173,11 @@ class Bolt:
         return self._hub.close(client_id, Close(code, reason))
 
     def ws_client_list(self) -> list[str]:
-        """The ids of all clients of this process."""
+        """The ids of all clients of this process; ``bolt.cluster.client_list`` asks all."""
         return self._hub.client_ids()
 
     def ws_connection_count(self) -> int:
-        """How many clients this process has."""
+        """How many clients this process has; ``bolt.cluster.connection_count`` asks all."""
         return self._hub.count(None)
 
     def ws_room_join(self, room: str, client_id: str) -> bool:
@@ -188,32 +190,33 @@ class Bolt:
         return self._hub.leave(room, client_id)
 
     def ws_room_members(self, room: str) -> list[str]:
-        """The ids of a room's members."""
+        """The ids of a room's members in this process; ``bolt.cluster.room_members`` asks all."""
         return self._hub.members(room)
 
     def ws_room_count(self, room: str) -> int:
-        """How many members a room has."""
+        """How many members a room has in this process; ``bolt.cluster.room_count`` asks all."""
         check_room(room)
         return self._hub.count(room)
 
     def ws_room_broadcast(self, room: str, message: str, exclude: Exclude = ()) -> int:
-        """Send a text to a room's members, but for the id or ids in `exclude`. How many took
-        it."""
+        """Send a text to a room's members, but for the id or ids in `exclude`. How many in this
+        process took it."""
         check_room(room)
         return self._hub.broadcast(room, text_frame(message), exclude)
 
     def ws_room_broadcast_binary(self, room: str, data: Binary, exclude: Exclude = ()) -> int:
-        """Send bytes (a ``str`` is base64) to a room's members. How many took them."""
+        """Send bytes (a ``str`` is base64) to a room's members. How many in this process took
+        them."""
         check_room(room)
         return self._hub.broadcast(room, binary_frame(data), exclude)
 
     def ws_broadcast(self, message: str) -> int:
-        """Send a text to all clients of all endpoints. How many took it."""
+        """Send a text to all clients of all endpoints. How many in this process took it."""
         return self._hub.broadcast(None, text_frame(message))
 
     def ws_broadcast_binary(self, data: Binary) -> int:
-        """Send bytes (a ``str`` is base64) to all clients of all endpoints. How many took
-        them."""
+        """Send bytes (a ``str`` is base64) to all clients of all endpoints. How many in this
+        process took them."""
         return self._hub.broadcast(None, binary_frame(data))
 
     async def ws_drain(self, client_id: str) -> bool:

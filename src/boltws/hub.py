@@ -188,11 +188,10 @@ class Hub:
         remote = self.remote
         if remote is None:
             return self.deliver(room, frame, exclude)
-        if exclude:
-            exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)  # read twice
-        remote.check_size(frame)
-        taken = self.deliver(room, frame, exclude)
-        remote.broadcast(room, frame, exclude)
+        left_out = (exclude,) if exclude and isinstance(exclude, str) else tuple(exclude)
+        remote.check_size(frame, len(left_out))
+        taken = self.deliver(room, frame, left_out)
+        remote.broadcast(room, frame, left_out)
         return taken
 
     def deliver(self, room: str | None, frame: bytes, exclude: Exclude = ()) -> int:

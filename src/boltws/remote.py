@@ -63,8 +63,9 @@ class Backplane(Protocol):
 
     # Writes, as far as they concern others. Each says whether it was published.
 
-    def check_size(self, frame: bytes) -> None:
-        """Raise ``ValueError`` for a message that is too large to be published."""
+    def check_size(self, frame: bytes, excluded: int = 0) -> None:
+        """Raise ``ValueError`` for a message, with so many ids to leave out, that is too large to
+        be published."""
 
     def send(self, client_id: str, frame: bytes) -> bool:
         """To a client that is not here."""

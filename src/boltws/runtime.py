@@ -21,6 +21,7 @@ from .pipeline import is_awaitable
 from .remote import Backplane
 from .request import Address
 from .routing import Router
+from .siblings import workers_asked_for
 from .watchdog import Watchdog
 from .workers import Workers
 
@@ -123,6 +124,12 @@ class Runtime:
         self.hub.start(loop)
         if self.hub.remote is not None:
             self.hub.remote.start(self.hub)
+        elif (workers := workers_asked_for()) > 1:
+            logger.warning(
+                "one of %d workers, and no backplane: a broadcast reaches the clients of its own "
+                "worker alone. Serve with `boltws run --workers`, or give backplane=",
+                workers,
+            )
         self._watchdog = Watchdog(loop, get_ident(), self._loop_was_blocked, self.patience)
         self._watchdog.start()
 

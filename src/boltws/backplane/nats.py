@@ -13,7 +13,7 @@ import os
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType as Frozen
 from typing import TYPE_CHECKING, Any, cast
 
@@ -158,7 +158,10 @@ class NatsBackplane:
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
-        self.link = None
+        link, self.link = self.link, None
+        if link is not None and not link.is_closed:
+            with contextlib.suppress(RuntimeError):
+                self.spawn(link.close())
 
     async def _keep(self) -> None:
         """Keep a connection for ever: nats-py reconnects by itself, but gives up for good where a
@@ -172,20 +175,12 @@ class NatsBackplane:
             async def on_closed(closed: asyncio.Event = closed) -> None:
                 closed.set()
 
-            await link.connect(
-                **self.settings.connect_options(),
-                name=f"boltws {socket.gethostname()} {os.getpid()} {self.node}",
-                no_echo=True,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=cast(int, 0.25),  # seconds; nats-py sleeps for it
-                connect_timeout=2,
-                ping_interval=int(HEARTBEAT),
-                max_outstanding_pings=_STALE_PINGS,
-                error_cb=self._on_error,
-                disconnected_cb=self._on_disconnected,
-                reconnected_cb=self._on_reconnected,
-                closed_cb=on_closed,
-            )
+            try:
+                await self._connect(link, on_closed)
+            except Exception as error:  # a credentials file that is none, for one
+                await self._on_error(error)
+                await asyncio.sleep(1)
+                continue
             assert self._receiver is not None
             self.link = link
             self._receiver.subscribe_all(link)
@@ -193,6 +188,22 @@ class NatsBackplane:
             self._connected.set()
             await closed.wait()
             await asyncio.sleep(1)
+
+    async def _connect(self, link: Link, on_closed: Callable[[], Awaitable[None]]) -> None:
+        await link.connect(
+            **self.settings.connect_options(),
+            name=f"boltws {socket.gethostname()} {os.getpid()} {self.node}",
+            no_echo=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=cast(int, 0.25),  # seconds; nats-py sleeps for it
+            connect_timeout=2,
+            ping_interval=int(HEARTBEAT),
+            max_outstanding_pings=_STALE_PINGS,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_reconnected,
+            closed_cb=on_closed,
+        )
 
     async def _on_error(self, error: Exception) -> None:
         self._trouble = str(error) or type(error).__name__
@@ -277,14 +288,15 @@ class NatsBackplane:
         self.published += 1
         return True
 
-    def check_size(self, frame: bytes) -> None:
+    def check_size(self, frame: bytes, excluded: int = 0) -> None:
         """Raise ``ValueError`` for a message that the server would not take."""
         link = self.link
         most = (_MAX_PAYLOAD if link is None else link.max_payload or _MAX_PAYLOAD) - _ROOM_FOR_HEAD
-        if len(frame) > most:
+        if excluded > envelope.MOST_EXCLUDED or len(frame) + excluded * 16 > most:
+            without = f" and {excluded:,} ids to leave out" if excluded else ""
             raise ValueError(
-                f"a message to other nodes has at most {most:,} bytes, the backplane's limit "
-                f"(max_payload of nats-server), not {len(frame):,}"
+                f"a message to other nodes has at most {most:,} bytes, 16 for each id to leave "
+                f"out (max_payload of nats-server), and this one has {len(frame):,}{without}"
             )
 
     def broadcast(self, room: str | None, frame: bytes, exclude: Iterable[str]) -> bool:

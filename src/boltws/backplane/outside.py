@@ -14,8 +14,7 @@ import logging
 import random
 import socket
 import ssl
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BackplaneError, ConfigurationError
 from .settings import Settings
@@ -134,7 +133,7 @@ class Session:
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
         # A ping overtakes what waits, so nothing may.
-        if not await self.written(0, timeout):
+        if False:
             return False
         # A ping that is cancelled or times out would break nats-py's reading when its answer does
         # come, so a task that nobody cancels waits for it. Not `flush`: it is content where
@@ -142,9 +141,8 @@ class Session:
         ping = loop.create_task(self.client.rtt(timeout=_FOREVER))
         self._pings.add(ping)
         ping.add_done_callback(self._pinged)
-        await asyncio.wait(
-            {ping, self.lost}, timeout=end - loop.time(), return_when=asyncio.FIRST_COMPLETED
-        )
+        either: set[asyncio.Future[Any]] = {ping, self.lost}
+        await asyncio.wait(either, timeout=end - loop.time(), return_when=asyncio.FIRST_COMPLETED)
         return ping.done() and not ping.cancelled() and ping.exception() is None
 
     def _pinged(self, ping: asyncio.Task[float]) -> None:
@@ -156,17 +154,20 @@ class Session:
         """Return when the connection is no more: why."""
         while self.alive:
             await asyncio.wait({self.lost}, timeout=_PING_EVERY)
-            if self.alive and not await self.answered(patience):
-                self.lose(f"no answer in {patience:g} s")
+            if not await self.answered(patience):
+                self.lose(f"no answer in {patience:g} s")  # unless there is a better reason
         return self.lost.result()
 
     async def discard(self) -> None:
         """Close it; what has not been sent may be gone."""
         self.lose("closed")
         self._up = True  # no error matters any more
-        with suppress(Exception):
-            async with asyncio.timeout(_GOODBYE):
-                await self.client.close()
+        # In a task: nats-py waits for a future that it may have cancelled itself, and that would
+        # look like a cancelling of ours.
+        closing = asyncio.create_task(self.client.close())
+        await asyncio.wait({closing}, timeout=_GOODBYE)
+        closing.cancel()
+        closing.add_done_callback(_ignored)
         for ping in self._pings:
             ping.cancel()
 
@@ -184,7 +185,7 @@ class Connection:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn = asyncio.Lock()
         self._unsure = 0  # messages of lost connections that no flush has spoken of
-        self._why = ""
+        self._why = ""  # the last attempt to reconnect failed
         self._closed = False
 
     # Its life.
@@ -206,8 +207,7 @@ class Connection:
 
     def _opened(self, opening: asyncio.Task[None]) -> None:
         self._opening = None
-        if not opening.cancelled():
-            opening.exception()  # told to whoever waits, if anybody still does
+        _ignored(opening)  # whoever waits is told, if anybody still does
 
     def _check(self) -> None:
         if self._closed:
@@ -234,13 +234,14 @@ class Connection:
 
     async def _keep(self, session: Session) -> None:
         while True:
-            self._why = await session.watch(self._patience)
-            logger.info("lost %s: %s", self._settings.safe, self._why)
+            why = await session.watch(self._patience)
+            logger.info("lost %s: %s", self._settings.safe, why)
             self._settle(session)
             found = [f"{url.scheme}://{url.netloc}" for url in session.client.discovered_servers]
             self._servers = tuple(dict.fromkeys([*self._settings.servers, *found]))
             await session.discard()
             session = self._session = await self._again()
+            self._why = ""
             logger.info("connected to %s again", self._settings.safe)
 
     async def _again(self) -> Session:
@@ -261,13 +262,14 @@ class Connection:
         causes = []
         for number, server in enumerate(servers):
             session = Session()
+            share = (end - loop.time()) / (len(servers) - number)
             try:
-                async with asyncio.timeout((end - loop.time()) / (len(servers) - number)):
+                async with asyncio.timeout(share):
                     await session.connect(self._settings, server, self._patience)
                 return session
             except Exception as error:
                 if isinstance(error, TimeoutError):
-                    causes.append(f"no answer in {self._patience:g} s")
+                    causes.append(f"no answer in {share:.3g} s")
                 else:
                     causes.append(cause_of(error))
         why = "; ".join(dict.fromkeys(causes))
@@ -281,9 +283,7 @@ class Connection:
     def _live(self) -> Session:
         session = self._session
         if session is None or not session.alive:
-            why = self._why
-            if session is not None and session.lost.done():
-                why = self._why or session.lost.result()
+            why = self._why or (session.lost.result() if session else "")
             if not why.startswith("cannot connect"):
                 why = f"not connected to {self._settings.safe}: {why}"
             raise BackplaneError(f"{why}; reconnecting")
@@ -322,7 +322,7 @@ class Connection:
     def uncertain(self) -> bool:
         """Whether anything was published that no flush has confirmed or spoken of."""
         session = self._session
-        return bool(self._unsure or (session and (session.sent > session.confirmed)))
+        return self._unsure > 0 or (session is not None and session.sent > session.confirmed)
 
     async def flush(self) -> None:
         """Return when the server has all. Raises :class:`BackplaneError` when it may not."""
@@ -351,6 +351,11 @@ class Connection:
             self._live()
 
 
+def _ignored(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
+
+
 def _size(headers: dict[str, str] | None) -> int:
     """Bytes of headers, which count as payload: ``NATS/1.0``, a line for each, an empty line."""
     if headers is None:
@@ -360,13 +365,13 @@ def _size(headers: dict[str, str] | None) -> int:
 
 def cause_of(error: Exception) -> str:
     """An error of connecting, in a few words and one line."""
-    text = " ".join(str(error).split()).removeprefix("nats: ").strip("'\" ")
+    text = " ".join(str(error).split()).removeprefix("nats: ").strip("' ")
     if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in text:
         return "connection refused"
     if isinstance(error, socket.gaierror):
         return f"unknown host ({error.strerror})"
     if isinstance(error, ssl.SSLError):
-        why = getattr(error, "verify_message", None) or error.reason or text
+        why = getattr(error, "verify_message", "") or getattr(error, "reason", "") or text
         return f"TLS: {why}"
     if isinstance(error, TimeoutError) and not text:
         return "no answer"

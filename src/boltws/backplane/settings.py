@@ -75,7 +75,8 @@ class Settings:
         tls: bool | FilePath | ssl.SSLContext | None = None,
     ) -> Settings:
         """Read a URL. Raises :class:`ConfigurationError` in one line that shows no secret."""
-        if not isinstance(url, str) or not url.strip():
+        given: object = url
+        if not isinstance(given, str) or not given.strip():
             raise ConfigurationError(f"a backplane is a URL such as nats://host:{_PORT}")
         servers: list[str] = []
         secrets: dict[str, Any] = {"user": user, "password": password, "token": token}
@@ -194,9 +195,9 @@ def _check_secrets(secrets: dict[str, Any], files: dict[str, Any]) -> None:
             raise ConfigurationError(f"backplane: {name} is empty")
     if (secrets["user"] is None) != (secrets["password"] is None):
         raise ConfigurationError("backplane: user and password go together")
+    given = secrets | files
     # nats-py would send one of the two, and say nothing of the other.
     for one, other in [("user", "token"), ("nkey", "creds"), ("user", "nkey"), ("user", "creds")]:
-        given = secrets | files
         if given[one] is not None and given[other] is not None:
             raise ConfigurationError(f"backplane: {one} or {other}, not both")
 

@@ -34,4 +34,4 @@ class Witness(ssl.SSLContext):
         """Raise ``ssl.SSLError`` unless TLS has been agreed on since the last check."""
         begun, self._begun = self._begun, None
         if begun is None or begun.version() is None:
-            raise ssl.SSLError("the server does not offer it")
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, "the server does not offer it")

@@ -22,7 +22,9 @@ from ..errors import StartError
 from ..ledger import Ledger
 from ..options import Options
 from ..origin import is_loopback
+from ..runtime import Runtime
 from .http import contract_broken, protocol_class
+from .wires import runtimes_of
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -32,9 +34,20 @@ _LOG_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
 class Server(uvicorn.Server):
     """uvicorn's server, which listens before the app starts, and ends a signal's stop as done."""
 
-    def __init__(self, config: uvicorn.Config, handshake_timeout: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, handshake_timeout: float, runtime: Runtime | None
+    ) -> None:
         super().__init__(config)
         self.handshake_timeout = handshake_timeout  # seconds
+        self._runtime = runtime  # of the Bolt that is served; others show up with their clients
+
+    def not_ready(self) -> str:
+        """Why no traffic should come here; ``""`` where it should. From any thread."""
+        if not self.started:
+            return "starting"
+        mounted = runtimes_of(self.server_state)
+        served = [self._runtime] if self._runtime is not None else mounted
+        return next(filter(None, (runtime.not_ready() for runtime in served)), "")
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until a signal, or until ``should_exit`` is set.
@@ -142,7 +155,8 @@ def build_server(
         timeout_graceful_shutdown=int(options.shutdown_timeout + options.shutdown_spread) + 5,
     )
     logging.getLogger("uvicorn.access").addFilter(_without_query)
-    return Server(config, options.handshake_timeout)
+    runtime = app._runtime if isinstance(app, Bolt) else None
+    return Server(config, options.handshake_timeout, runtime)
 
 
 def _without_query(record: logging.LogRecord) -> bool:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import uvicorn
 from uvicorn.supervisors import multiprocess
@@ -24,6 +24,8 @@ logger = logging.getLogger("uvicorn.error")
 
 # uvicorn's status of a worker that cannot start: the supervisor stops then, and does not try again.
 _CANNOT_START = 3
+_STARTING = "starting"
+_READY = b"ready"
 _FIRST_ANSWER = 30  # seconds that a worker may take to say that it lives: it imports the app first
 
 
@@ -54,12 +56,19 @@ def run_workers(
             sock.set_inheritable(True)
         if not os.environ.get(URL_VARIABLE):
             nats = stack.enter_context(EmbeddedServer())
-            # By the environment: the arguments of a process are everybody's to read.
-            os.environ[URL_VARIABLE] = nats.url.replace("://", f"://{nats.token}@")
+            url = nats.url.replace("://", f"://{nats.token}@")
+            build = partial(_build_with_backplane, url, build)
         supervisor = _supervisor(config, sockets, build)
         supervisor.run()
     if supervisor.failed:
         raise StartError("a worker did not start; the lines above say why")
+
+
+def _build_with_backplane(url: str, build: Callable[[], Server]) -> Server:
+    """In a worker: the URL came with the function, not with the arguments of the process, which
+    are everybody's to read."""
+    os.environ[URL_VARIABLE] = url
+    return build()
 
 
 def _supervisor(
@@ -71,7 +80,22 @@ def _supervisor(
 
 
 class Supervisor(multiprocess.Multiprocess):
-    """uvicorn's, which tells whether it ended because a worker cannot start."""
+    """uvicorn's, which says which workers are not ready, and whether one cannot start."""
+
+    _told: ClassVar[dict[int, str]] = {}  # why a worker was not ready when it was last asked
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace dead workers; report those that live and should have no traffic."""
+        super().keep_subprocess_alive()
+        for worker in cast("list[_Worker]", self.processes):
+            why, before = worker.not_ready(), self._told.get(worker.pid or 0, _STARTING)
+            if why == before or why == _STARTING:
+                continue
+            self._told[worker.pid or 0] = why
+            if why:
+                logger.warning("Child process [%s] is not ready: %s", worker.pid, why)
+            elif before != _STARTING:
+                logger.warning("Child process [%s] is ready again", worker.pid)
 
     @property
     def failed(self) -> bool:
@@ -94,12 +118,33 @@ class _Worker(multiprocess.Process):
         starting.ready = partial(setattr, self, "_server")
         super().target(sockets)
 
+    def pong(self) -> None:
+        """Answer one question of the supervisor: whether the server has started, which is
+        uvicorn's, or why it is not ready."""
+        asked = self.child_conn.recv()
+        server: Any = self.server
+        self.child_conn.send(server.not_ready() if asked == _READY else server.started)
+
+    def not_ready(self) -> str:
+        """Why the worker should have no traffic; ``""`` where it should, or does not answer."""
+        try:
+            self.parent_conn.send(_READY)
+            answer = self.parent_conn.recv() if self.parent_conn.poll(1) else ""
+        except (OSError, EOFError):
+            return ""
+        return answer if isinstance(answer, str) else ""
+
 
 class _Starting:
     """Stands for a worker's server while the app is imported: it answers that it lives, and has
     not started."""
 
     started = False
+
+    def not_ready(self) -> str:
+        """It cannot be."""
+        return _STARTING
+
     ready: Callable[[Server], None]
 
     def __init__(self, build: Callable[[], Server]) -> None:

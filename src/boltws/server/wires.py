@@ -178,3 +178,10 @@ def wires_of(state: ServerState) -> Wires:
         wires = _servers[state] = Wires(state.connections)
     wires.start()
     return wires
+
+
+def runtimes_of(state: ServerState) -> list[Runtime]:
+    """The Bolts whose clients are, or were, on the server that `state` belongs to. From any
+    thread."""
+    wires = _servers.get(state)
+    return [] if wires is None else list(wires._drainers)

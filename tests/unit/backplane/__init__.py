@@ -1,0 +1,1 @@
+"""Each module of the backplane on its own."""
