@@ -316,6 +316,12 @@ def most_connections(options: Options) -> int:
     return options.max_connections or _descriptor_limit() - _RESERVED
 
 
+def most_told(options: Options) -> int:
+    """Up to how many connections those above `max_connections` are told so; beyond, they are
+    closed at once, or they would take the last descriptors."""
+    return max(most_connections(options), _descriptor_limit() - _RESERVED // 2)
+
+
 def _descriptor_limit() -> int:
     try:
         import resource

@@ -23,7 +23,7 @@ from uvicorn.server import ServerState
 from ..asgi import EXTENSION
 from ..ledger import Ledger
 from ..options import Options
-from ..runtime import most_connections
+from ..runtime import most_connections, most_told
 from .socket import Socket
 from .upgrade import BadUpgrade, check_upgrade, denial, subprotocols
 from .wires import wires_of
@@ -87,6 +87,7 @@ def protocol_class(options: Options, loopback: bool, ledger: Ledger) -> type[Htt
     attributes = {
         "options": options,
         "most": most_connections(options),
+        "most_told": most_told(options),
         "loopback": loopback,
         "ledger": ledger,
     }
@@ -96,6 +97,7 @@ def protocol_class(options: Options, loopback: bool, ledger: Ledger) -> type[Htt
 class _Protocol(HttpToolsProtocol):
     options: Options
     most: int
+    most_told: int
     loopback: bool
     ledger: Ledger
 
@@ -116,6 +118,7 @@ class _Protocol(HttpToolsProtocol):
         self._began = False  # in this read
         self._refused = False  # an answer was given that ends the connection
         self._parting: asyncio.TimerHandle | None = None  # from then on
+        self._full = False  # there are too many connections: its request is refused
         # The server makes its protocols when it accepts, so a TLS handshake counts in.
         self._wires.start()
         self._wires.pending[self] = (self.loop.time(), self.options.handshake_timeout)
@@ -125,14 +128,23 @@ class _Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         wires = self._wires
-        if wires.attached + len(wires.pending) > self.most:
-            # Before it has said a word: silent connections would take what others need.
-            self._refuse("limit", 503, "Service Unavailable", [(b"retry-after", b"1")])
+        there = wires.attached + len(wires.pending)
+        if there + wires.parting > self.most_told:
+            self.ledger.refused["limit"] += 1
+            wires.pending.pop(self, None)
+            self._refused = True
+            transport.abort()
+        elif there > self.most:
+            # It is told when it asks: an answer to no request is none (RFC 9112, section 9.2).
+            # Silent connections would take what others need, so it has to be quick.
+            self._full = True
+            wires.pending[self] = (self.loop.time(), min(1.0, self.options.handshake_timeout))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wires.pending.pop(self, None)
         if self._parting is not None:
             self._parting.cancel()
+            self._wires.parting -= 1
         super().connection_lost(exc)
         if self._socket is not None:
             self._socket.lost()
@@ -149,7 +161,7 @@ class _Protocol(HttpToolsProtocol):
         if made is None:  # the TLS handshake failed, or its own limit ends it
             self.ledger.refused["tls"] += 1
             return
-        self.ledger.refused["timeout"] += 1
+        self.ledger.refused["limit" if self._full else "timeout"] += 1
         logger.info("a request's head was not complete in time")
         made.close()
 
@@ -192,6 +204,9 @@ class _Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
+            return
+        if self._full:
+            self._refuse("limit", 503, "Service Unavailable", [(b"retry-after", b"1")])
             return
         if self._socket is not None:
             self._behind += data
@@ -238,6 +253,7 @@ class _Protocol(HttpToolsProtocol):
         if not self.transport.can_write_eof():
             self.transport.close()
             return
+        self._wires.parting += 1
         self._parting = self.loop.call_later(self.options.close_timeout, self.transport.abort)
         self.transport.resume_reading()
         self.transport.write_eof()

@@ -24,6 +24,7 @@ from ..options import Options
 from ..origin import is_loopback
 from ..runtime import Runtime
 from .http import contract_broken, protocol_class
+from .shedding import Shedding
 from .wires import runtimes_of
 
 logger = logging.getLogger("uvicorn.error")
@@ -57,7 +58,7 @@ class Server(uvicorn.Server):
         own = sockets is None
         sockets = bind(self.config) if sockets is None else sockets
         try:
-            with self.capture_signals():
+            with self.capture_signals(), _shedding(sockets):
                 await self._serve(sockets)
         finally:
             for sock in sockets:
@@ -157,6 +158,13 @@ def build_server(
     logging.getLogger("uvicorn.access").addFilter(_without_query)
     runtime = app._runtime if isinstance(app, Bolt) else None
     return Server(config, options.handshake_timeout, runtime)
+
+
+def _shedding(sockets: list[socket.socket]) -> contextlib.AbstractContextManager[None]:
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, asyncio.SelectorEventLoop):  # uvloop sheds by itself
+        return Shedding(loop, sockets)
+    return contextlib.nullcontext()
 
 
 def _without_query(record: logging.LogRecord) -> bool:

@@ -46,6 +46,7 @@ class Wires:
 
     def __init__(self, connections: set[Any]) -> None:
         self.attached = 0
+        self.parting = 0  # half closed behind a refusal
         self.clock = 0.0
         self.pending: dict[Pending, tuple[float, float]] = {}  # since when, how long it may take
         self.options = Options()  # those the server was made with

@@ -281,16 +281,22 @@ async def test_a_refused_peer_without_half_closing() -> None:
 
 @in_virtual_time
 async def test_connections_that_say_nothing_count() -> None:
-    """`max_connections` is for those too whose request has not come; the one above it is told to
-    come again, and when they have gone there is room."""
+    """`max_connections` is for those too whose request has not come. The one above it is told to
+    come again when it asks, and is not waited for long; when they have gone there is room."""
     first = Connection(max_connections=2)
-    second, third = first.another(), first.another()
+    second, third, silent = first.another(), first.another(), first.another()
+    third.send(b"G")
     assert third.statuses == [503] and b"retry-after: 1\r\n" in bytes(third.transport.sent)
-    assert first.bolt.stats().refused == {"limit": 1}
+    await passing(1 + 2 * TICK)
+    assert not silent.stands() and silent.statuses == [] and second.stands()
+    assert first.bolt.stats().refused == {"limit": 2}
     await third.end(left=2)
+    await silent.end(left=2)
     await second.end(left=1)
     fourth = first.another()
-    assert fourth.stands()
+    fourth.send(GET + b"\r\n")
+    await passing(1)
+    assert fourth.statuses == [426]
     await fourth.end(left=1)
     await first.end()
 
