@@ -133,7 +133,7 @@ class Session:
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
         # A ping overtakes what waits, so nothing may.
-        if False:
+        if not await self.written(0, timeout):
             return False
         # A ping that is cancelled or times out would break nats-py's reading when its answer does
         # come, so a task that nobody cancels waits for it. Not `flush`: it is content where
