@@ -1,9 +1,12 @@
 """Real-time WebSocket endpoints for Python: events, rooms, broadcast, and books that balance."""
 
 from .app import Bolt
+from .backplane.publisher import Publisher
+from .backplane.sync_publisher import SyncPublisher
 from .endpoint import Endpoint
 from .errors import (
     AlreadyStarted,
+    BackplaneError,
     BoltError,
     ConfigurationError,
     NoEvent,
@@ -19,6 +22,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AlreadyStarted",
+    "BackplaneError",
     "Bolt",
     "BoltError",
     "ConfigurationError",
@@ -27,9 +31,11 @@ __all__ = [
     "NoEvent",
     "NotAborting",
     "NotRunning",
+    "Publisher",
     "Request",
     "StartError",
     "State",
     "Stats",
+    "SyncPublisher",
     "__version__",
 ]

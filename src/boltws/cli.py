@@ -14,13 +14,18 @@ from .app import Bolt
 from .backplane.settings import URL_VARIABLE, Settings
 from .errors import ConfigurationError, StartError
 from .loading import NotFound, load
+from .publish_command import add_publish, publish
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command. Raises ``SystemExit``: 0 after a stop, 1 with one line when it cannot
     start, 2 for arguments that are wrong."""
     parser = _parser()
-    settings = vars(parser.parse_args(arguments))
+    parsed = parser.parse_args(arguments)
+    if parsed.command == "publish":
+        publish(parsed)
+        return
+    settings = vars(parsed)
     names = ("command", "target", "http", "reload", "workers", "backplane")
     _, target, http, reload, workers, backplane = (settings.pop(name) for name in names)
     if reload and workers > 1:
@@ -75,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--http", metavar="module:app", help="an ASGI app for all that is no endpoint of the Bolt"
     )
+    add_publish(commands)
     return parser
 
 

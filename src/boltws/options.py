@@ -231,9 +231,12 @@ def _backplane(value: Any) -> Any:
 
 
 def _prefix(value: Any) -> Any:
-    if isinstance(value, str) and _PREFIX.fullmatch(value):
+    # What stands under "<prefix>.x" is for publishers outside.
+    if isinstance(value, str) and _PREFIX.fullmatch(value) and not value.endswith(".x"):
         return value
-    raise ValueError('letters, digits, "-" and "_", with dots between, such as "shop.live"')
+    raise ValueError(
+        'letters, digits, "-" and "_", with dots between and no "x" at the end, such as "shop.live"'
+    )
 
 
 _CHECKS: dict[str, _Check] = {

@@ -159,6 +159,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("backplane", 4222, "nats://"),
     ("prefix", "", "letters"),
     ("prefix", "a.", "letters"),
+    ("prefix", "a.x", "letters"),
     ("prefix", "a.*", "letters"),
     ("prefix", None, "letters"),
     ("health", 1, "True"),

@@ -108,13 +108,15 @@ class Link(Client):
     async def settled(self) -> None:
         """Return when the server has taken what was sent before, subscriptions above all.
 
-        Raises ``nats.errors.Error`` or ``TimeoutError`` when it does not."""
+        Raises ``TimeoutError`` when it does not."""
         flushed = asyncio.get_running_loop().create_future()
         assert self._flush_queue is not None
-        async with asyncio.timeout(_SETTLING):
-            await self._flush_queue.put(flushed)  # a ping overtakes what waits for the flusher
-            await flushed
-            await self.flush()
+        loop = asyncio.get_running_loop()
+        flushed, answered = loop.create_future(), loop.create_future()
+        await self._flush_queue.put(flushed)  # a ping overtakes what waits for the flusher
+        await _within(_SETTLING, flushed)
+        await self._send_ping(answered)
+        await _within(_SETTLING, answered)
 
     async def _attempt_reconnect(self) -> None:
         # nats-py closes the old transport and waits until it has sent what it holds: for ever,
@@ -123,3 +125,10 @@ class Link(Client):
         if writer is not None:
             writer.transport.abort()
         await super()._attempt_reconnect()
+
+
+async def _within(seconds: float, future: asyncio.Future[None]) -> None:
+    """Wait for a future of nats-py's and never cancel it: nats-py sets its result all the same,
+    and where that fails its reading ends."""
+    if not (await asyncio.wait([future], timeout=seconds))[0]:
+        raise TimeoutError(f"no answer within {seconds:g} s")

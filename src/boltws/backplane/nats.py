@@ -116,15 +116,24 @@ class NatsBackplane:
         self._connected = asyncio.Event()
         self._stopping = False
         self._emptied = {}
+        before = self._receiver
         self._receiver = Receiver(self, hub)
+        if before is not None:  # counts are since construction
+            self._receiver.received, self._receiver.lost = before.received, before.lost
         self.spawn(self._keep())
         self.spawn(self._beat())
 
-    def spawn(self, coroutine: Any) -> None:
+    def spawn(self, coroutine: Any) -> asyncio.Task[None]:
         """Run a coroutine until the stop."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("backplane: %r", error, exc_info=error)
 
     async def connected(self) -> None:
         """Return when it is connected. Raises :class:`BackplaneError` after `connect_timeout`."""
@@ -143,10 +152,9 @@ class NatsBackplane:
             self.abandon()
             return
         self._stopping = True
-        with contextlib.suppress(Exception):  # whoever is cut off cannot take leave
-            self._post(self.subjects.heartbeats, envelope.BYE)
-            async with asyncio.timeout(HEARTBEAT):
-                await self.link.close()
+        self._post(self.subjects.heartbeats, envelope.BYE)
+        # In a task of its own: nats-py cancels what it then waits for.
+        await asyncio.wait([self.spawn(self.link.close())], timeout=HEARTBEAT)
         self.abandon()
 
     def abandon(self) -> None:
