@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
@@ -30,14 +31,14 @@ class Cluster:
     async def room_count(self, room: str, *, timeout: float = _TIMEOUT) -> Asked:
         """How many members a room has. Value: ``int``."""
         check_room(room)
-        answers, missing = await self._ask("room_count", timeout, room=room)
-        return Asked(sum(answers), not missing, missing)
+        answers, missing, whole = await self._ask("room_count", timeout, room=room)
+        return Asked(sum(answers), whole, missing)
 
     async def room_members(self, room: str, *, timeout: float = _TIMEOUT) -> Asked:
         """The ids of a room's members. Value: ``list[str]``."""
         check_room(room)
-        answers, missing = await self._ask("room_members", timeout, room=room)
-        return Asked([member for members in answers for member in members], not missing, missing)
+        answers, missing, whole = await self._ask("room_members", timeout, room=room)
+        return Asked([member for members in answers for member in members], whole, missing)
 
     async def client_list(
         self, *, limit: int = 1000, after: str = "", timeout: float = _TIMEOUT
@@ -50,19 +51,19 @@ class Cluster:
         """
         if limit < 1:
             raise ValueError(f"limit must be 1 or more, not {limit}")
-        answers, missing = await self._ask("client_list", timeout, limit=limit, after=after)
+        answers, missing, whole = await self._ask("client_list", timeout, limit=limit, after=after)
         ids = sorted(client_id for found in answers for client_id in found)
-        return Asked(ids[:limit], not missing, missing)
+        return Asked(ids[:limit], whole, missing)
 
     async def connection_count(self, *, timeout: float = _TIMEOUT) -> Asked:
         """How many clients there are. Value: ``int``."""
-        answers, missing = await self._ask("connection_count", timeout)
-        return Asked(sum(answers), not missing, missing)
+        answers, missing, whole = await self._ask("connection_count", timeout)
+        return Asked(sum(answers), whole, missing)
 
     async def nodes(self, *, timeout: float = _TIMEOUT) -> Asked:
         """The live nodes. Value: a list of ``dict``: node, host, pid, connections, rooms."""
-        answers, missing = await self._ask("node", timeout)
-        return Asked(sorted(answers, key=lambda told: str(told["node"])), not missing, missing)
+        answers, missing, whole = await self._ask("node", timeout)
+        return Asked(sorted(answers, key=lambda told: str(told["node"])), whole, missing)
 
     async def room_join(self, room: str, client_id: str, *, timeout: float = _TIMEOUT) -> bool:
         """Put a client into a room, and return when its node is subscribed to the room: what is
@@ -80,9 +81,25 @@ class Cluster:
 
     async def _ask(
         self, kind: str, timeout: float, **about: Any
-    ) -> tuple[list[Any], tuple[str, ...]]:
+    ) -> tuple[list[Any], tuple[str, ...], bool]:
         hub = self._here()
         if hub.remote is None:
-            return [answer(hub, kind, about)], ()
+            return [answer(hub, kind, about)], (), True
         answers, missing = await hub.remote.ask(kind, timeout, **about)
-        return list(answers.values()), missing
+        good = {node: value for node, value in answers.items() if _FITS[kind](value)}
+        missing = tuple(sorted({*missing, *(answers.keys() - good.keys())}))
+        # Cut off, this node may have buried all the others.
+        return list(good.values()), missing, not missing and hub.remote.hears
+
+
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "room_count": lambda value: isinstance(value, int),
+    "room_members": _is_ids,
+    "client_list": _is_ids,
+    "connection_count": lambda value: isinstance(value, int),
+    "node": lambda value: isinstance(value, dict) and "node" in value,
+}

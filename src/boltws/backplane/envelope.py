@@ -49,16 +49,17 @@ def pack_exclude(client_ids: Iterable[str]) -> bytes:
     for client_id in client_ids:
         try:
             packed.append(pack_id(client_id))
-        except ValueError:
+        except (ValueError, AttributeError):  # None, say
             continue
     return _U16.pack(len(packed)) + b"".join(packed)
 
 
 def pack_id(client_id: str) -> bytes:
     """A client id as 16 bytes. Raises ``ValueError`` for what is none."""
-    return (
-        bytes.fromhex(client_id.replace("-", "")) if len(client_id) == 36 else UUID(client_id).bytes
-    )
+    packed = bytes.fromhex(client_id.replace("-", ""))
+    if len(packed) != _ID or len(client_id) != 36:
+        raise ValueError("no client id")
+    return packed
 
 
 def unpack_id(data: bytes) -> str:
@@ -90,6 +91,8 @@ def unpack_extras(flags: int, data: bytes) -> Extras:
             (size,) = _U16.unpack_from(data, at)
             at += 2 + size
             name = data[at - size : at].decode()
+            if not name or at > len(data):
+                raise BadMessage("a name is cut off")
     except (error, UnicodeDecodeError) as bad:
         raise BadMessage(str(bad)) from None
     return Extras(exclude, name, data[at:])

@@ -41,6 +41,7 @@ LINGER = 5.0  # seconds that a room stays subscribed to when its last member her
 _MAX_PAYLOAD = 2**20  # bytes; NATS' default, until the server has told its own
 _ROOM_FOR_HEAD = 2048  # bytes of a payload that are ours: head, a room's name
 _REPORTED = 4000  # subjects that one heartbeat tells of; more take more messages
+_REPORT = 200  # bytes of one of them, at most
 _STALE_PINGS = 2  # unanswered, two seconds apart, until a connection is given up
 
 
@@ -152,6 +153,7 @@ class NatsBackplane:
             self.abandon()
             return
         self._stopping = True
+        self.tell()
         self._post(self.subjects.heartbeats, envelope.BYE)
         # In a task of its own: nats-py cancels what it then waits for.
         await asyncio.wait([self.spawn(self.link.close())], timeout=HEARTBEAT)
@@ -256,8 +258,11 @@ class NatsBackplane:
         while True:
             await asyncio.sleep(HEARTBEAT)
             self.tell()
-            for node in self.peers.bury(asyncio.get_running_loop().time()):
+            now = asyncio.get_running_loop().time()
+            for node in self.peers.bury(now):
                 logger.warning("node %s has not been heard for too long: it is gone", node)
+                self.questions.gone(node)
+            for node in self.peers.forget(now):
                 self._receiver.forget(node)
 
     def _say_hello(self) -> None:
@@ -267,9 +272,10 @@ class NatsBackplane:
     def tell(self, everything: bool = False, hello: bool = False) -> None:
         """One heartbeat: that we live, and the last numbers of what we have published."""
         report = list(self._outgoing.report(everything).items())
-        for start in range(0, len(report) or 1, _REPORTED):
-            part = dict(report[start : start + _REPORTED])
-            told = {"hello": hello, "sequences": part}
+        step = min(_REPORTED, self._most() // _REPORT)
+        for start in range(0, len(report) or 1, step):
+            part = dict(report[start : start + step])
+            told = {"hello": hello, "series": self._outgoing.series, "sequences": part}
             self._post(self.subjects.heartbeats, envelope.BEAT, json.dumps(told).encode())
 
     # Publishing.
@@ -296,10 +302,14 @@ class NatsBackplane:
         self.published += 1
         return True
 
+    def _most(self) -> int:
+        """Bytes that the server takes in one message, besides what is ours."""
+        told = 0 if self.link is None else self.link.max_payload
+        return (told or _MAX_PAYLOAD) - _ROOM_FOR_HEAD
+
     def check_size(self, frame: bytes, excluded: int = 0) -> None:
         """Raise ``ValueError`` for a message that the server would not take."""
-        link = self.link
-        most = (_MAX_PAYLOAD if link is None else link.max_payload or _MAX_PAYLOAD) - _ROOM_FOR_HEAD
+        most = self._most()
         if excluded > envelope.MOST_EXCLUDED or len(frame) + excluded * 16 > most:
             without = f" and {excluded:,} ids to leave out" if excluded else ""
             raise ValueError(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-_PART = 200_000  # characters of one part of an answer: below any server's limit on payloads
+_PART = 40_000  # characters of one part of an answer: below any server's limit on payloads
 
 Answer = list[Any] | dict[str, Any] | int | bool
 
@@ -15,18 +15,22 @@ Answer = list[Any] | dict[str, Any] | int | bool
 class Question:
     """One question that is under way."""
 
-    __slots__ = ("_done", "_expected", "answered", "answers")
+    __slots__ = ("_done", "_expected", "answered", "answers", "parts")
 
     def __init__(self, expected: Iterable[str]) -> None:
         self._expected = set(expected)
         self._done = asyncio.Event()
         self.answers: dict[str, Any] = {}
+        self.parts: dict[str, int] = {}
         self.answered: set[str] = set()
         self._look()
 
-    def part(self, node: str, value: Any, more: bool) -> None:
+    def part(self, node: str, value: Any, part: int, more: bool) -> None:
         """A node answers; long answers come in parts, which are lists."""
-        if node in self.answers:
+        if part != self.parts.get(node, 0):
+            return
+        self.parts[node] = part + 1
+        if part:
             self.answers[node] += value
         else:
             self.answers[node] = value
@@ -81,7 +85,7 @@ class Questions:
         told = json.loads(payload)
         question = self._open.get(told["to"])
         if question is not None:
-            question.part(node, told["value"], told["more"])
+            question.part(node, told["value"], told["part"], told["more"])
 
     def gone(self, node: str) -> None:
         """A node is no more."""
@@ -93,10 +97,11 @@ def answer_parts(number: int, value: Answer) -> Iterator[bytes]:
     """The payloads of an answer: a long list in several."""
     text = json.dumps(value)
     if not isinstance(value, list) or len(text) <= _PART:
-        yield json.dumps({"to": number, "value": value, "more": False}).encode()
+        yield json.dumps({"to": number, "value": value, "part": 0, "more": False}).encode()
         return
     step = max(1, len(value) * _PART // len(text))
     for start in range(0, len(value), step):
         more = start + step < len(value)
         part = value[start : start + step]
-        yield json.dumps({"to": number, "value": part, "more": more}).encode()
+        told = {"to": number, "value": part, "part": start // step, "more": more}
+        yield json.dumps(told).encode()

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Close, check_close
 from ..frames import BINARY, TEXT, encode
-from ..hub import Hub
+from ..hub import Hub, check_room
 from ..reads import answer
 from . import envelope
 from .envelope import BadMessage
 from .questions import answer_parts
+from .sequences import Report
 from .subjects import room_token
-from .subscription import Subscription
+from .subscription import Handler, Subscription
 
 if TYPE_CHECKING:
     from .link import Link
@@ -25,6 +26,8 @@ logger = logging.getLogger("boltws")
 
 _OUTSIDE = ord("x")
 _NO_CODE = 1000
+# What reading something that is no message of ours may raise; RecursionError is JSON's.
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 class Receiver:
@@ -37,15 +40,18 @@ class Receiver:
         self._backplane = backplane
         self._clock = asyncio.get_running_loop().time
         self._settling = False
+        self._told: dict[
+            bytes, tuple[int, float]
+        ] = {}  # node: its last series, and when it said so
         subjects = self._subjects = backplane.subjects
         self._kind_at = len(subjects.outside) - 2  # where a subject says r or x
         node = hub.node
         fixed = [
-            Subscription(subjects.heartbeats, "", self._on_heartbeat),
-            Subscription(subjects.everyone, "all", self._on_everyone),
+            Subscription(subjects.heartbeats, "", self._reading(self._on_heartbeat)),
+            Subscription(subjects.everyone, "all", self._reading(self._on_everyone)),
             Subscription(subjects.outside_everyone, "", self._on_outside_everyone),
-            Subscription(subjects.node(node), f"n.{node}", self._on_node),
-            Subscription(subjects.outside_node(node), "", self._on_outside_node),
+            Subscription(subjects.node(node), f"n.{node}", self._reading(self._on_node)),
+            Subscription(subjects.outside_node(node), "", self._reading(self._on_outside_node)),
         ]
         self._by_key = {sub.key or sub._subject: sub for sub in fixed}
         for room in hub.rooms:
@@ -69,8 +75,9 @@ class Receiver:
                 "subscriptions have not been confirmed: %s", str(error) or type(error).__name__
             )
             return
+        now = self._clock()
         for sub in subs:
-            sub.standing = True
+            sub.stood = sub.stood or now
 
     def add_room(self, room: str, link: Link | None) -> None:
         """Subscribe to a room."""
@@ -95,8 +102,9 @@ class Receiver:
             link.drop(sub)
 
     def forget(self, node: str) -> None:
-        """A node is gone."""
+        """A node is gone, and its numbers with it."""
         name = bytes.fromhex(node)
+        self._told.pop(name, None)
         for sub in self._by_key.values():
             sub.incoming.forget(name)
         self._backplane.questions.gone(node)
@@ -110,12 +118,32 @@ class Receiver:
         _, operation, flags, node, series, sequence = envelope.unpack_head(data)
         if sequence:
             gap = sub.incoming.heard(node, series, sequence)
+            if gap is None:
+                gap = sequence - 1 if self._begin(sub, node, series, sequence) else 0
             if gap:
                 if gap < 0:
                     return 0, 0, ""
                 self.lost += gap
             self.received += 1
         return operation, flags, node.hex()
+
+    def _begin(self, sub: Subscription, node: bytes, series: int, sequence: int) -> bool:
+        """Count a node's messages from here. Whether those of the series before are lost: it was
+        begun after a heartbeat, and that came when the subscription stood."""
+        sub.incoming.begin(node, series, sequence)
+        before, at = self._told.get(node, (series, 0.0))
+        return series > before and 0 < sub.stood < at
+
+    def _reading(self, handler: Handler) -> Handler:
+        """`handler`, for which what cannot be read is counted."""
+
+        def read(sub: Subscription, subject: bytes, data: bytes, headers: bytes | None) -> int:
+            try:
+                return handler(sub, subject, data, headers)
+            except _UNREADABLE as bad:
+                return self._bad(sub, bad)
+
+        return read
 
     def _bad(self, sub: Subscription, why: object) -> int:
         self._backplane.dropped["bad_message"] += 1
@@ -139,7 +167,7 @@ class Receiver:
         if operation == envelope.EVERYONE:
             return self._broadcast(sub, None, flags, data)
         if operation == envelope.ASK:
-            self._answer(sub, node, data[envelope.SIZE :])
+            self._answer(node, data[envelope.SIZE :])
         return 0
 
     def _broadcast(self, sub: Subscription, room: str | None, flags: int, data: bytes) -> int:
@@ -166,20 +194,19 @@ class Receiver:
         if operation == envelope.ANSWER:
             self._backplane.questions.take(node, body)
             return 0
-        try:
-            client_id = envelope.unpack_id(body)
-            rest = body[16:]
-            if operation == envelope.SEND:
-                opcode = BINARY if flags & envelope.BINARY else TEXT
-                return self._hub.send(client_id, encode(opcode, rest))
-            if operation == envelope.CLOSE:
-                self._hub.close(client_id, Close(int.from_bytes(rest[:2]), rest[2:].decode()))
-            elif operation == envelope.JOIN:
-                self._hub.join(rest.decode(), client_id)
-            elif operation == envelope.LEAVE:
-                self._hub.leave(rest.decode(), client_id)
-        except ValueError as bad:
-            return self._bad(sub, bad)
+        client_id = envelope.unpack_id(body)
+        rest = body[16:]
+        if operation == envelope.SEND:
+            opcode = BINARY if flags & envelope.BINARY else TEXT
+            return self._hub.send(client_id, encode(opcode, rest))
+        if operation == envelope.CLOSE:
+            close = Close(int.from_bytes(rest[:2]), rest[2:].decode())
+            check_close(*close)
+            self._hub.close(client_id, close)
+        elif operation == envelope.JOIN:
+            self._hub.join(rest.decode(), client_id)
+        elif operation == envelope.LEAVE:
+            self._hub.leave(rest.decode(), client_id)
         return 0
 
     def _on_heartbeat(
@@ -191,32 +218,39 @@ class Receiver:
             if backplane.peers.gone(node):
                 self.forget(node)
         elif operation == envelope.BEAT:
-            told = json.loads(data[envelope.SIZE :])
-            new = backplane.peers.heard(node, self._clock(), told)
-            name = bytes.fromhex(node)
-            for key, (series, sequence) in told["sequences"].items():
-                about = self._by_key.get(key)
-                if about is not None:
-                    self.lost += about.incoming.told(name, series, sequence, about.standing)
-            if new or told["hello"]:
-                backplane.tell(everything=True)
+            self._beat(node, *read_beat(data[envelope.SIZE :]))
         return 0
+
+    def _beat(self, node: str, hello: bool, series: int, sequences: Report) -> None:
+        new = self._backplane.peers.heard(node, self._clock())
+        name = bytes.fromhex(node)
+        for key, (begun, sequence) in sequences.items():
+            sub = self._by_key.get(key)
+            if sub is None:
+                continue
+            lost = sub.incoming.told(name, begun, sequence)
+            if lost is None:
+                lost = 0
+                if sub.stood and self._begin(sub, name, begun, sequence):
+                    lost = sequence
+            self.lost += lost
+        self._told[name] = (series, self._clock())
+        if new or hello:
+            self._backplane.tell(everything=True)
 
     # Questions.
 
-    def _answer(self, sub: Subscription, node: str, data: bytes) -> None:
+    def _answer(self, node: str, data: bytes) -> None:
         asked = json.loads(data)
         number, kind = asked.pop("number"), asked.pop("kind")
-        if kind == "join":
-            if asked.pop("node") == self._hub.node:
-                self._backplane.spawn(self._join(node, number, asked["room"], asked["client_id"]))
-            return
-        try:
-            value = answer(self._hub, kind, asked)
-        except (KeyError, TypeError) as bad:  # asked by a newer version
-            self._bad(sub, f"question {bad}")
-            return
-        self._backplane.answer(node, answer_parts(number, value))
+        if kind != "join":
+            self._backplane.answer(node, answer_parts(number, answer(self._hub, kind, asked)))
+        elif asked["node"] == self._hub.node:
+            room, client_id = asked["room"], asked["client_id"]
+            check_room(room)
+            if not isinstance(client_id, str):
+                raise BadMessage("a client id is a str")
+            self._backplane.spawn(self._join(node, number, room, client_id))
 
     async def _join(self, node: str, number: int, room: str, client_id: str) -> None:
         done = await self.join(room, client_id)
@@ -227,7 +261,9 @@ class Receiver:
         if client_id not in self._hub.clients or not self._hub.join(room, client_id):
             return False
         sub = self._by_key[room_token(room)]
-        while not sub.standing:
+        while not sub.stood:
+            if self._by_key.get(sub.key) is not sub:
+                return False
             link = self._backplane.link
             if link is None or not link.is_connected:
                 return False
@@ -256,8 +292,10 @@ class Receiver:
     ) -> int:
         verb, _, client_id = subject[self._kind_at + 2 :].decode().split(".")
         if verb == "close":
-            return self._outside_close(sub, client_id, data)
-        frame = self._outside_frame(sub, data, _fields(headers)) if verb == "to" else None
+            return self._outside_close(client_id, data)
+        if verb != "to":
+            raise BadMessage(f"nothing is called {verb!r}")
+        frame = self._outside_frame(sub, data, _fields(headers))
         return 0 if frame is None else self._hub.send(client_id, frame)
 
     def _outside_frame(
@@ -273,16 +311,23 @@ class Receiver:
         self.received += 1
         return encode(BINARY if binary else TEXT, data)
 
-    def _outside_close(self, sub: Subscription, client_id: str, data: bytes) -> int:
-        try:
-            code, _, reason = data.decode().partition(" ")
-            close = Close(int(code or _NO_CODE), reason)
-            check_close(*close)
-        except ValueError as bad:
-            return self._bad(sub, bad)
+    def _outside_close(self, client_id: str, data: bytes) -> int:
+        code, _, reason = data.decode().partition(" ")
+        close = Close(int(code or _NO_CODE), reason)
+        check_close(*close)
         self.received += 1
         self._hub.close(client_id, close)
         return 0
+
+
+def read_beat(payload: bytes) -> tuple[bool, int, Report]:
+    """A heartbeat: whether it is a hello, the node's last series, and its last numbers."""
+    told = json.loads(payload)
+    series, sequences = told["series"], told["sequences"]
+    numbers = [number for pair in sequences.values() for number in pair]
+    if not all(type(number) is int for number in [series, *numbers]):
+        raise BadMessage("numbers are whole")
+    return bool(told["hello"]), series, {key: (begun, n) for key, (begun, n) in sequences.items()}
 
 
 def _fields(headers: bytes | None) -> dict[str, str]:

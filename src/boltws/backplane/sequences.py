@@ -15,26 +15,27 @@ Report = dict[str, tuple[int, int]]  # subject's key -> series, last sequence
 class Outgoing:
     """The numbers of one publisher."""
 
-    __slots__ = ("_beat", "_last", "_series")
+    __slots__ = ("_beat", "_last", "series")
 
     def __init__(self) -> None:
         self._beat = 0
-        self._series = 0
+        self.series = 0  # the last that was begun
         self._last: dict[str, list[int]] = {}  # key -> series, sequence, beat of the last message
 
     def next(self, key: str) -> list[int]:
         """Number one message: the first two of the result are its series and sequence."""
         entry = self._last.get(key)
         if entry is None:
-            self._series += 1
-            entry = self._last[key] = [self._series, 0, 0]
+            self.series += 1
+            entry = self._last[key] = [self.series, 0, 0]
         entry[1] += 1
         entry[2] = self._beat
         return entry
 
     def report(self, everything: bool) -> Report:
         """What a heartbeat tells: the last numbers of what was published to lately, or of all."""
-        self._beat += 1
+        if not everything:  # an answer to a hello is no heartbeat
+            self._beat += 1
         told: Report = {}
         for key, (series, sequence, beat) in list(self._last.items()):
             age = self._beat - beat
@@ -53,13 +54,12 @@ class Incoming:
     def __init__(self) -> None:
         self._last: dict[bytes, tuple[int, int]] = {}  # node -> series, sequence
 
-    def heard(self, node: bytes, series: int, sequence: int) -> int:
+    def heard(self, node: bytes, series: int, sequence: int) -> int | None:
         """A message came. How many before it did not; -1 when it was counted as lost before, so
-        that it must be dropped."""
+        that it must be dropped; None when it is the first of its node: see :meth:`begin`."""
         last = self._last.get(node)
         if last is None:
-            self._last[node] = (series, sequence)
-            return 0
+            return None
         if series == last[0]:
             if sequence <= last[1]:
                 return -1
@@ -70,18 +70,20 @@ class Incoming:
         self._last[node] = (series, sequence)
         return sequence - 1
 
-    def told(self, node: bytes, series: int, sequence: int, standing: bool) -> int:
-        """A heartbeat says what the last message was. How many of them did not come. Where
-        nothing was heard before, counting begins here, when the subscription stands."""
+    def told(self, node: bytes, series: int, sequence: int) -> int | None:
+        """A heartbeat says what the last message was. How many of them did not come; None when
+        nothing was heard of the node before."""
         last = self._last.get(node)
         if last is None:
-            if standing:
-                self._last[node] = (series, sequence)
-            return 0
+            return None
         if (series, sequence) <= last:
             return 0
         self._last[node] = (series, sequence)
         return sequence - last[1] if series == last[0] else sequence
+
+    def begin(self, node: bytes, series: int, sequence: int) -> None:
+        """Count from here."""
+        self._last[node] = (series, sequence)
 
     def forget(self, node: bytes) -> None:
         """The node is gone; another life of it has another name."""

@@ -15,7 +15,7 @@ class Subscription:
     """Small, for a node has one for every room. The underscored names are those that nats-py
     looks for, which subscribes anew when it has reconnected."""
 
-    __slots__ = ("_subject", "handler", "incoming", "key", "room", "sid", "standing")
+    __slots__ = ("_subject", "handler", "incoming", "key", "room", "sid", "stood")
 
     _queue = ""
     _max_msgs = 0
@@ -31,4 +31,4 @@ class Subscription:
         self.room = room
         self.sid = 0
         self.incoming = Incoming()
-        self.standing = False  # the server has confirmed it
+        self.stood = 0.0  # since when, by the loop's clock: the server has confirmed it
