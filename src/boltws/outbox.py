@@ -37,6 +37,10 @@ class Outbox:
         # _BUSY: the last turn had several sends, so the next one is gathered from its start.
         self._state = _QUIET
 
+    def waiting(self) -> int:
+        """How many clients the end of this turn will write to."""
+        return len(self._dirty)
+
     # The hot path. `write` is the transport's own bound method and returns None; a client that is
     # slow has swapped it for one that returns False, and its `pending` is never None.
 

@@ -1,8 +1,8 @@
 """The connection to NATS: nats-py's client, with messages dispatched in place.
 
-This is the one file that touches nats-py's internals. Its subscriptions have a task and a queue
-each (about 5 KB, 45 us to make); a node has one for every room. Here a subscription is one small
-object, and a message goes from the parser straight to its handler. What is used of nats-py is
+This file and `inbound` are those that touch nats-py's internals. Its subscriptions have a task and a queue
+each (5 KB, 15 us to make); a node has one for every room. Here a subscription is one small
+object, and a message goes from the transport straight to its handler. What is used of nats-py is
 checked at start by :func:`contract_broken`. Everything else is nats-py's own: servers, credentials,
 TLS, reconnecting, resubscribing, pings.
 """
@@ -12,24 +12,30 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from collections.abc import Callable
 from typing import Any, cast
 
 from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
 
+from .inbound import Inbound
 from .subscription import Subscription
 
 logger = logging.getLogger("boltws")
 
 PENDING = 8 * 2**20  # bytes that may wait for the network; above it what is published is dropped
 _SETTLING = 5.0  # seconds
-_BUDGET = 2000  # deliveries in one turn of the loop, until others have theirs
+
+_NO_LOOP = cast(asyncio.AbstractEventLoop, None)  # a stream takes one and does not need it here
 
 _METHODS = {
-    "_process_msg": ["sid", "subject", "reply", "data", "headers"],
+    "_read_loop": [],
     "_attempt_reconnect": [],
     "_send_ping": ["future"],
 }
-_ATTRIBUTES = "_subs _sid _pending _pending_data_size _flush_queue _pings_outstanding".split()
+_ATTRIBUTES = (
+    "_subs _sid _pending _pending_data_size _flush_queue _pings_outstanding _transport"
+).split()
 
 
 def contract_broken() -> str:
@@ -38,16 +44,34 @@ def contract_broken() -> str:
         method = getattr(Client, name, None)
         if method is None or list(inspect.signature(method).parameters)[1:] != parameters:
             return f"Client.{name}({', '.join(parameters)})"
-    client = Client()
-    return next((f"Client.{name}" for name in _ATTRIBUTES if not hasattr(client, name)), "")
+    made = {
+        Client(): _ATTRIBUTES,
+        TcpTransport(): [  # type: ignore[no-untyped-call]
+            "_io_reader",
+            "_io_writer",
+        ],
+        asyncio.StreamReader(loop=_NO_LOOP): ["_buffer", "_transport", "feed_data"],
+    }
+    return next(
+        (
+            f"{type(thing).__name__}.{name}"
+            for thing, names in made.items()
+            for name in names
+            if not hasattr(thing, name)
+        ),
+        "",
+    )
 
 
 class Link(Client):
     """One life of a connection, reconnects included."""
 
+    writes: Callable[[], int] = staticmethod(lambda: 0)
+    """How many clients this turn's end will write to."""
+
     def __init__(self) -> None:
         super().__init__()
-        self._delivered = 0
+        self._scheduled = False
 
     @property
     def hears(self) -> bool:
@@ -56,19 +80,20 @@ class Link(Client):
 
     # In: the hot path of a node that others speak to.
 
-    async def _process_msg(
-        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
-    ) -> None:
+    async def _read_loop(self) -> None:
+        transport: Any = self._transport
+        Inbound(transport._io_reader, self._take, self.writes)  # lives as long as the stream
+        await super()._read_loop()
+
+    def _take(self, sid: int, subject: bytes, data: bytes, headers: bytes | None) -> int:
         sub: Any = self._subs.get(sid)
         if sub is None:
-            return
+            return 0
         try:
-            self._delivered += sub.handler(sub, subject, data, headers)
+            return sub.handler(sub, subject, data, headers)  # type: ignore[no-any-return]
         except Exception:
             logger.exception("a message from the backplane could not be handled")
-        if self._delivered > _BUDGET:
-            self._delivered = 0
-            await asyncio.sleep(0)
+            return 0
 
     # Out. Nothing waits: whoever publishes is in the middle of a callback.
 
@@ -85,9 +110,26 @@ class Link(Client):
     def _command(self, command: bytes) -> None:
         self._pending.append(command)
         self._pending_data_size += len(command)
-        assert self._flush_queue is not None
-        if self._flush_queue.empty():
-            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._write)
+
+    def _write(self) -> None:
+        """Write what was published in the turn that ends: nats-py's flusher takes a future and two
+        turns of its own for that, and is left the case that the network does not keep up."""
+        self._scheduled = False
+        if not self._pending or not self.is_connected:
+            return
+        transport: Any = self._transport
+        transport = transport._io_writer.transport
+        if transport.get_write_buffer_size():
+            assert self._flush_queue is not None
+            if self._flush_queue.empty():
+                self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+            return
+        transport.write(b"".join(self._pending))
+        self._pending = []
+        self._pending_data_size = 0
 
     # Subscriptions. While disconnected they are only noted: nats-py sends them when it is back.
 

@@ -180,6 +180,7 @@ class NatsBackplane:
 
         while not self._stopping:
             link = Link()
+            link.writes = self._hub.outbox.waiting
             closed = asyncio.Event()
 
             async def on_closed(closed: asyncio.Event = closed) -> None:
