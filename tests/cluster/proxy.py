@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 from ..process.harness import PATIENCE
@@ -23,6 +24,8 @@ class Proxy:
         self._target = port
         self._swallowed: set[Direction] = set()
         self._writers: dict[asyncio.StreamWriter, bool] = {}  # whether something is missing
+        self._held: dict[asyncio.StreamWriter, asyncio.Event] = {}  # until they are released
+        self._up: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -55,7 +58,8 @@ class Proxy:
         )
         self._tasks.add(task)
         try:
-            await both
+            with suppress(asyncio.CancelledError):  # stopped: a stream's callback would log it
+                await both
         finally:
             self._tasks.discard(task)
 
@@ -63,18 +67,39 @@ class Proxy:
         self, direction: Direction, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self._writers[writer] = False
+        if direction == "up":
+            self._up.add(writer)
         try:
-            while data := await reader.read(65536):
-                if direction in self._swallowed:
-                    self._writers[writer] = True
-                else:
-                    writer.write(data)
-                    await writer.drain()
+            await self._pump(direction, reader, writer)
         except OSError:
             pass
         finally:
+            self._up.discard(writer)
             del self._writers[writer]
             writer.transport.abort()
+
+    async def _pump(
+        self, direction: Direction, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        while data := await reader.read(65536):
+            if writer in self._held:
+                data += await self._hold(reader, self._held[writer])
+            if direction in self._swallowed:
+                self._writers[writer] = True
+            else:
+                writer.write(data)
+                await writer.drain()
+        if writer in self._held:
+            await self._held[writer].wait()
+
+    async def _hold(self, reader: asyncio.StreamReader, released: asyncio.Event) -> bytes:
+        """What comes until it is released; whoever sent it may be gone by then."""
+        held = b""
+        with suppress(OSError):
+            while not released.is_set() and (data := await reader.read(65536)):
+                held += data
+        await released.wait()
+        return held
 
     def swallow(self, direction: Direction) -> None:
         """From now on what goes in this direction vanishes, and nobody is told."""
@@ -91,6 +116,24 @@ class Proxy:
 
         self._call(heal)
 
+    def hold_up(self) -> None:
+        """From now on what comes on the connections there are goes no further. New connections
+        are not held."""
+
+        def hold() -> None:
+            self._held = {writer: asyncio.Event() for writer in self._up}
+
+        self._call(hold)
+
+    def release(self) -> None:
+        """Send what was held, even where its sender has gone since."""
+
+        def release() -> None:
+            for event in self._held.values():
+                event.set()
+
+        self._call(release)
+
     def drop(self) -> None:
         """End all connections."""
 
@@ -103,6 +146,8 @@ class Proxy:
     def stop(self) -> None:
         async def close() -> None:
             self._server.close()
+            for event in self._held.values():
+                event.set()
             for writer in list(self._writers):
                 writer.transport.abort()
             for task in list(self._tasks):

@@ -50,7 +50,8 @@ class Stream:
             for number in range(self.sent, self.sent + _BURST):
                 await self.speaker.send(str(number))
             for number in range(self.sent, self.sent + _BURST):
-                assert await self.speaker.next() == str(number)
+                heard = await self.speaker.next()
+                assert heard == str(number), f"its own room heard {heard!r}, not {number}"
             self.sent += _BURST
             await asyncio.sleep(_PAUSE)
 

@@ -31,7 +31,7 @@ from .helpers import (
     unsent,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 MIB = 2**20
 MILLION = 1_000_000

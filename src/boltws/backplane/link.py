@@ -1,10 +1,10 @@
 """The connection to NATS: nats-py's client, with messages dispatched in place.
 
-This file and `inbound` are those that touch nats-py's internals. Its subscriptions have a task and a queue
-each (5 KB, 15 us to make); a node has one for every room. Here a subscription is one small
-object, and a message goes from the transport straight to its handler. What is used of nats-py is
-checked at start by :func:`contract_broken`. Everything else is nats-py's own: servers, credentials,
-TLS, reconnecting, resubscribing, pings.
+This file and `inbound` touch nats-py's internals, and no other does. Its subscriptions have a task
+and a queue each (5 KB, 15 us to make); a node has one for every room. Here a subscription is one
+small object, and a message goes from the transport straight to its handler. What is used of nats-py
+is checked at start by :func:`contract_broken`. Everything else is nats-py's own: servers,
+credentials, TLS, reconnecting, resubscribing, pings.
 """
 
 from __future__ import annotations

@@ -272,11 +272,18 @@ class NatsBackplane:
 
     def tell(self, everything: bool = False, hello: bool = False) -> None:
         """One heartbeat: that we live, and the last numbers of what we have published."""
+        if self.link is None or not self.link.is_connected:
+            return  # numbers that nobody is told may not grow old
         report = list(self._outgoing.report(everything).items())
         step = min(_REPORTED, self._most() // _REPORT)
         for start in range(0, len(report) or 1, step):
             part = dict(report[start : start + step])
-            told = {"hello": hello, "series": self._outgoing.series, "sequences": part}
+            told = {
+                "hello": hello,
+                "series": self._outgoing.series,
+                "sequences": part,
+                "more": start + step < len(report),
+            }
             self._post(self.subjects.heartbeats, envelope.BEAT, json.dumps(told).encode())
 
     # Publishing.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import Close, check_close
 from ..frames import BINARY, TEXT, encode
@@ -40,9 +40,9 @@ class Receiver:
         self._backplane = backplane
         self._clock = asyncio.get_running_loop().time
         self._settling = False
-        self._told: dict[
-            bytes, tuple[int, float]
-        ] = {}  # node: its last series, and when it said so
+        self._own = bytes.fromhex(hub.node)
+        # Each node's last series, and when it said so.
+        self._told: dict[bytes, tuple[int, float]] = {}
         subjects = self._subjects = backplane.subjects
         self._kind_at = len(subjects.outside) - 2  # where a subject says r or x
         node = hub.node
@@ -116,6 +116,8 @@ class Receiver:
         if len(data) < envelope.SIZE or data[0] != envelope.VERSION:
             return self._bad(sub, "no envelope of this version"), 0, ""
         _, operation, flags, node, series, sequence = envelope.unpack_head(data)
+        if node == self._own:  # it was stuck on a connection that we have given up
+            return 0, 0, ""
         if sequence:
             gap = sub.incoming.heard(node, series, sequence)
             if gap is None:
@@ -218,13 +220,13 @@ class Receiver:
             if backplane.peers.gone(node):
                 self.forget(node)
         elif operation == envelope.BEAT:
-            self._beat(node, *read_beat(data[envelope.SIZE :]))
+            self._beat(node, read_beat(data[envelope.SIZE :]))
         return 0
 
-    def _beat(self, node: str, hello: bool, series: int, sequences: Report) -> None:
+    def _beat(self, node: str, beat: Beat) -> None:
         new = self._backplane.peers.heard(node, self._clock())
         name = bytes.fromhex(node)
-        for key, (begun, sequence) in sequences.items():
+        for key, (begun, sequence) in beat.sequences.items():
             sub = self._by_key.get(key)
             if sub is None:
                 continue
@@ -234,8 +236,9 @@ class Receiver:
                 if sub.stood and self._begin(sub, name, begun, sequence):
                     lost = sequence
             self.lost += lost
-        self._told[name] = (series, self._clock())
-        if new or hello:
+        if not beat.more:
+            self._told[name] = (beat.series, self._clock())
+        if new or beat.hello:
             self._backplane.tell(everything=True)
 
     # Questions.
@@ -320,14 +323,27 @@ class Receiver:
         return 0
 
 
-def read_beat(payload: bytes) -> tuple[bool, int, Report]:
-    """A heartbeat: whether it is a hello, the node's last series, and its last numbers."""
+class Beat(NamedTuple):
+    """A heartbeat, or a part of one."""
+
+    hello: bool
+    """The node is new, or back: it asks for all numbers."""
+    more: bool
+    """Other parts follow."""
+    series: int
+    """The last series that was begun."""
+    sequences: Report
+
+
+def read_beat(payload: bytes) -> Beat:
+    """Read a heartbeat. Raises one of what `_UNREADABLE` lists."""
     told = json.loads(payload)
-    series, sequences = told["series"], told["sequences"]
+    series = told["series"]
+    sequences = {key: (begun, sequence) for key, (begun, sequence) in told["sequences"].items()}
     numbers = [number for pair in sequences.values() for number in pair]
     if not all(type(number) is int for number in [series, *numbers]):
         raise BadMessage("numbers are whole")
-    return bool(told["hello"]), series, {key: (begun, n) for key, (begun, n) in sequences.items()}
+    return Beat(bool(told["hello"]), bool(told["more"]), series, sequences)
 
 
 def _fields(headers: bytes | None) -> dict[str, str]:

@@ -4,9 +4,12 @@ through."""
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
+import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -114,6 +117,7 @@ class _Worker(multiprocess.Process):
         self._server = cast(Any, _Starting(build))
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         starting = cast(_Starting, self._server)
         starting.ready = partial(setattr, self, "_server")
         super().target(sockets)
@@ -133,6 +137,14 @@ class _Worker(multiprocess.Process):
         except (OSError, EOFError):
             return ""
         return answer if isinstance(answer, str) else ""
+
+
+def _end_with_parent() -> None:
+    """A supervisor that was killed cannot end its workers: they see it, and stop as on SIGTERM."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class _Starting:

@@ -67,7 +67,7 @@ class Nats:
             return
         for link in self.links:
             if link is not by and link.is_connected:
-                for sub in list(link.interest.values()):
+                for sub in link.candidates(subject):
                     if matches(sub._subject, subject):
                         link.inbox.put(lambda link=link, sub=sub: link.hear(sub, message))
 
@@ -90,7 +90,7 @@ def matches(pattern: str, subject: str) -> bool:
 
 
 class Pipe:
-    """What is put in is done in its order, one a turn of the loop, while it is not held."""
+    """What is put in is done in its order, in later turns of the loop, while it is not held."""
 
     def __init__(self) -> None:
         self._queue: deque[Callable[[], None]] = deque()
@@ -117,12 +117,13 @@ class Pipe:
         self._queue.clear()
 
     def _next(self) -> None:
-        if self._held or not self._queue:
-            return
-        self._queue[0]()
-        if self._queue:
-            self._queue.popleft()
-        if self._queue:
+        for _ in range(min(len(self._queue), 100)):
+            if self._held or not self._queue:  # what was done has held or cleared it
+                return
+            self._queue[0]()
+            if self._queue:
+                self._queue.popleft()
+        if self._queue and not self._held:
             asyncio.get_running_loop().call_soon(self._next)
 
 
@@ -135,11 +136,23 @@ class FakeLink:
         self.is_full = False
         self.deaf = False  # pings are not answered
         self.inbox, self.outbox = Pipe(), Pipe()
-        self.interest: dict[int, Subscription] = {}  # as the server has it
+        # As the server has them: by the last token of their subject, and by number.
+        self._routes: dict[str, dict[int, Subscription]] = {}
         self.commands: list[tuple[str, str]] = []  # SUB and UNSUB, with their subject
         self.options: dict[str, Any] = {}
         self._subs: dict[int, Subscription] = {}
         self._sid = 0
+
+    @property
+    def interest(self) -> dict[int, Subscription]:
+        """The subscriptions that the server has, by number."""
+        return {sid: sub for route in self._routes.values() for sid, sub in route.items()}
+
+    def candidates(self, subject: str) -> list[Subscription]:
+        """Those that may match a subject."""
+        last = subject.rpartition(".")[2]
+        routes = self._routes.get(last, {}), self._routes.get("*", {})
+        return [sub for route in routes for sub in route.values()]
 
     @property
     def max_payload(self) -> int:
@@ -171,13 +184,15 @@ class FakeLink:
 
     def _subscribe(self, sub: Subscription) -> None:
         self.commands.append(("SUB", sub._subject))
-        self.outbox.put(lambda: self.interest.__setitem__(sub.sid, sub))
+        route = self._routes.setdefault(sub._subject.rpartition(".")[2], {})
+        self.outbox.put(lambda: route.__setitem__(sub.sid, sub))
 
     def drop(self, sub: Subscription) -> None:
         self._subs.pop(sub.sid, None)
         if self.is_connected:
             self.commands.append(("UNSUB", sub._subject))
-            self.outbox.put(lambda: self.interest.pop(sub.sid, None) and None)
+            route = self._routes.setdefault(sub._subject.rpartition(".")[2], {})
+            self.outbox.put(lambda: route.pop(sub.sid, None) and None)
 
     async def settled(self) -> None:
         pong = asyncio.get_running_loop().create_future()
@@ -191,7 +206,7 @@ class FakeLink:
         if not self.is_closed:
             self.is_connected = False
             self.is_closed = True
-            self.interest.clear()
+            self._routes.clear()
             self.inbox.clear()
             await self.options["closed_cb"]()
 
@@ -208,7 +223,7 @@ class FakeLink:
     async def cut(self) -> None:
         """The connection is lost, with all that was under way on it."""
         self.is_connected = False
-        self.interest.clear()
+        self._routes.clear()
         self.inbox.clear()
         self.outbox.clear()
         await self.options["disconnected_cb"]()
@@ -331,7 +346,11 @@ def head(
     return envelope.pack_head(version, operation, flags, name, series, sequence)
 
 
-def beat(node: str = "ffffffffff", hello: Any = False, **sequences: Any) -> bytes:
-    """A heartbeat."""
-    told = {"hello": hello, "sequences": sequences}
+def beat(
+    node: str = "ffffffffff", hello: bool = False, series: int | None = None, **sequences: Any
+) -> bytes:
+    """A heartbeat. The last series, unless it is given, is the last of those that it tells of."""
+    if series is None:
+        series = max((begun for begun, _ in sequences.values()), default=0)
+    told = {"hello": hello, "series": series, "sequences": sequences}
     return head(envelope.BEAT, node=node) + json.dumps(told).encode()
