@@ -131,7 +131,7 @@ async def test_a_killed_worker_is_replaced(workers: Workers, join: Join) -> None
     talk on."""
     before = await workers.pids()
     members = await spread(workers, join, "room")
-    dies, stays, listens = members
+    dies, stays, listens, *_ = members
     killed = await workers.pid_of(dies)
     on_it = [m.id for m in members if node_of(m.id) == node_of(dies.id)]
     async with Stream(stays, listens) as stream:
@@ -154,7 +154,7 @@ async def _replaced(workers: Workers, killed: int) -> bool:
 
 async def test_a_killed_nats_server_is_replaced(workers: Workers, join: Join) -> None:
     """Workers find its successor by themselves."""
-    speaker, listener, _ = await spread(workers, join, "room")
+    speaker, listener, *_ = await spread(workers, join, "room")
     killed = workers.nats_server()
     async with Stream(speaker, listener) as stream:
         await stream.arrives()

@@ -13,6 +13,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 from nats.aio.client import Client
@@ -26,7 +27,8 @@ logger = logging.getLogger("boltws")
 PENDING = 8 * 2**20  # bytes that may wait for the network; above it what is published is dropped
 _SETTLING = 5.0  # seconds
 
-_NO_LOOP = cast(asyncio.AbstractEventLoop, None)  # a stream takes one and does not need it here
+# A stream asks its loop for nothing else when it is made; there may be none yet.
+_NO_LOOP = cast(asyncio.AbstractEventLoop, SimpleNamespace(get_debug=lambda: False))
 
 _METHODS = {
     "_read_loop": [],

@@ -347,10 +347,14 @@ def head(
 
 
 def beat(
-    node: str = "ffffffffff", hello: bool = False, series: int | None = None, **sequences: Any
+    node: str = "ffffffffff",
+    hello: bool = False,
+    series: int | None = None,
+    more: bool = False,
+    **sequences: Any,
 ) -> bytes:
     """A heartbeat. The last series, unless it is given, is the last of those that it tells of."""
     if series is None:
         series = max((begun for begun, _ in sequences.values()), default=0)
-    told = {"hello": hello, "series": series, "sequences": sequences}
+    told = {"hello": hello, "series": series, "sequences": sequences, "more": more}
     return head(envelope.BEAT, node=node) + json.dumps(told).encode()

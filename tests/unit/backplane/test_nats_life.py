@@ -23,6 +23,11 @@ def beats(fleet: Fleet, node: str) -> list[Posted]:
     return [message for message in hb if message.payload[3:8].hex() == node]
 
 
+def told(hello: bool) -> dict[str, object]:
+    """What a heartbeat says when there is nothing to tell."""
+    return {"hello": hello, "series": 0, "sequences": {}, "more": False}
+
+
 async def test_they_find_each_other(fleet: Fleet) -> None:
     """A node says hello when it is connected; all that live answer, and know it from then on."""
     one, two = await fleet.two()
@@ -31,11 +36,7 @@ async def test_they_find_each_other(fleet: Fleet) -> None:
     for node in (one, two, three):
         others = {other.id for other in (one, two, three)} - {node.id}
         assert set(node.backplane.peers.live(now)) == others
-    assert json.loads(beats(fleet, three.id)[0].body) == {
-        "hello": True,
-        "series": 0,
-        "sequences": {},
-    }
+    assert json.loads(beats(fleet, three.id)[0].body) == told(hello=True)
 
 
 async def test_heartbeats(fleet: Fleet, clock: Clock) -> None:
@@ -43,8 +44,7 @@ async def test_heartbeats(fleet: Fleet, clock: Clock) -> None:
     one, _ = await fleet.two()
     fleet.nats.posted.clear()
     await asyncio.sleep(20.5)
-    told = [json.loads(message.body) for message in beats(fleet, one.id)]
-    assert told == [{"hello": False, "series": 0, "sequences": {}}] * 10
+    assert [json.loads(message.body) for message in beats(fleet, one.id)] == [told(hello=False)] * 10
     assert fleet.nats.on("") == []
 
 

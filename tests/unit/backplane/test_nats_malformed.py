@@ -95,7 +95,12 @@ async def test_extras_cut_off(fleet: Fleet, exclude: bool) -> None:
 
 
 NO_OBJECT = [b"", b"{", b"null", b"[]", b"1", b'"x"', b"\xff", b"{}", b"[" * 100_000]
-WHOLE_BEAT: dict[str, Any] = {"hello": False, "series": 9, "sequences": {"all": [3, 9]}}
+WHOLE_BEAT: dict[str, Any] = {
+    "hello": False,
+    "series": 9,
+    "sequences": {"all": [3, 9]},
+    "more": False,
+}
 BEATS: list[Any] = [
     *({key: value for key, value in WHOLE_BEAT.items() if key != left} for left in WHOLE_BEAT),
     *({**WHOLE_BEAT, "series": series} for series in (None, "9", 9.0, True, [], [9], {})),
