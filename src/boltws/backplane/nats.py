@@ -25,6 +25,7 @@ from ..options import make_options
 from ..reads import answer
 from ..remote import Traffic
 from . import envelope
+from .heartbeat import beat_parts
 from .peers import HEARTBEAT, Peers
 from .questions import Questions
 from .receiver import Receiver
@@ -40,8 +41,6 @@ logger = logging.getLogger("boltws")
 LINGER = 5.0  # seconds that a room stays subscribed to when its last member here has left
 _MAX_PAYLOAD = 2**20  # bytes; NATS' default, until the server has told its own
 _ROOM_FOR_HEAD = 2048  # bytes of a payload that are ours: head, a room's name
-_REPORTED = 4000  # subjects that one heartbeat tells of; more take more messages
-_REPORT = 200  # bytes of one of them, at most
 _STALE_PINGS = 2  # unanswered, two seconds apart, until a connection is given up
 
 
@@ -266,6 +265,10 @@ class NatsBackplane:
             for node in self.peers.forget(now):
                 self._receiver.forget(node)
 
+    def asked(self, keys: list[str]) -> None:
+        """Other nodes have subscribed to these."""
+        self._outgoing.asked(keys)
+
     def _say_hello(self) -> None:
         """Ask the others to tell all their numbers, and to be heard at once."""
         self.tell(everything=True, hello=True)
@@ -274,17 +277,12 @@ class NatsBackplane:
         """One heartbeat: that we live, and the last numbers of what we have published."""
         if self.link is None or not self.link.is_connected:
             return  # numbers that nobody is told may not grow old
-        report = list(self._outgoing.report(everything).items())
-        step = min(_REPORTED, self._most() // _REPORT)
-        for start in range(0, len(report) or 1, step):
-            part = dict(report[start : start + step])
-            told = {
-                "hello": hello,
-                "series": self._outgoing.series,
-                "sequences": part,
-                "more": start + step < len(report),
-            }
-            self._post(self.subjects.heartbeats, envelope.BEAT, json.dumps(told).encode())
+        new: list[str] = []
+        if self._receiver is not None:
+            new, self._receiver.new = self._receiver.new, new
+        report = self._outgoing.report(everything)
+        for part in beat_parts(report, new, self._outgoing.series, hello, self._most()):
+            self._post(self.subjects.heartbeats, envelope.BEAT, part)
 
     # Publishing.
 

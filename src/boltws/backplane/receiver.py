@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..errors import Close, check_close
 from ..frames import BINARY, TEXT, encode
@@ -13,8 +13,8 @@ from ..hub import Hub, check_room
 from ..reads import answer
 from . import envelope
 from .envelope import BadMessage
+from .heartbeat import Beat, read_beat
 from .questions import answer_parts
-from .sequences import Report
 from .subjects import room_token
 from .subscription import Handler, Subscription
 
@@ -40,6 +40,7 @@ class Receiver:
         self._backplane = backplane
         self._clock = asyncio.get_running_loop().time
         self._settling = False
+        self.new: list[str] = []  # subjects that the next heartbeat asks about
         self._own = bytes.fromhex(hub.node)
         # Each node's last series, and when it said so.
         self._told: dict[bytes, tuple[int, float]] = {}
@@ -77,7 +78,10 @@ class Receiver:
             return
         now = self._clock()
         for sub in subs:
-            sub.stood = sub.stood or now
+            if not sub.stood:
+                sub.stood = now
+                if sub.room:
+                    self.new.append(sub.key)
 
     def add_room(self, room: str, link: Link | None) -> None:
         """Subscribe to a room."""
@@ -236,8 +240,9 @@ class Receiver:
                 if sub.stood and self._begin(sub, name, begun, sequence):
                     lost = sequence
             self.lost += lost
-        if not beat.more:
+        if not beat.more and beat.series >= self._told.get(name, (0, 0.0))[0]:
             self._told[name] = (beat.series, self._clock())
+        self._backplane.asked(beat.new)
         if new or beat.hello:
             self._backplane.tell(everything=True)
 
@@ -321,29 +326,6 @@ class Receiver:
         self.received += 1
         self._hub.close(client_id, close)
         return 0
-
-
-class Beat(NamedTuple):
-    """A heartbeat, or a part of one."""
-
-    hello: bool
-    """The node is new, or back: it asks for all numbers."""
-    more: bool
-    """Other parts follow."""
-    series: int
-    """The last series that was begun."""
-    sequences: Report
-
-
-def read_beat(payload: bytes) -> Beat:
-    """Read a heartbeat. Raises one of what `_UNREADABLE` lists."""
-    told = json.loads(payload)
-    series = told["series"]
-    sequences = {key: (begun, sequence) for key, (begun, sequence) in told["sequences"].items()}
-    numbers = [number for pair in sequences.values() for number in pair]
-    if not all(type(number) is int for number in [series, *numbers]):
-        raise BadMessage("numbers are whole")
-    return Beat(bool(told["hello"]), bool(told["more"]), series, sequences)
 
 
 def _fields(headers: bytes | None) -> dict[str, str]:

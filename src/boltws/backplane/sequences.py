@@ -32,6 +32,13 @@ class Outgoing:
         entry[2] = self._beat
         return entry
 
+    def asked(self, keys: list[str]) -> None:
+        """Some node has just subscribed, and has no number to compare the next one with: tell of
+        them as if a message had just gone out."""
+        for key in keys:
+            if (entry := self._last.get(key)) is not None:
+                entry[2] = self._beat
+
     def report(self, everything: bool) -> Report:
         """What a heartbeat tells: the last numbers of what was published to lately, or of all."""
         if not everything:  # an answer to a hello is no heartbeat

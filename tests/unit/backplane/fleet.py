@@ -356,5 +356,5 @@ def beat(
     """A heartbeat. The last series, unless it is given, is the last of those that it tells of."""
     if series is None:
         series = max((begun for begun, _ in sequences.values()), default=0)
-    told = {"hello": hello, "series": series, "sequences": sequences, "more": more}
+    told = {"hello": hello, "series": series, "sequences": sequences, "more": more, "new": []}
     return head(envelope.BEAT, node=node) + json.dumps(told).encode()

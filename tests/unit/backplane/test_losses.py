@@ -27,9 +27,9 @@ ROOMS = ["blue", "red"]
 
 
 class Message(NamedTuple):
-    """One that was published to a room: the how manieth, and how it is numbered."""
+    """One that was published to a room: its place there, and its series."""
 
-    index: int
+    number: int
     series: int
     payload: bytes
 
@@ -79,6 +79,9 @@ class Here:
     def tell(self, everything: bool) -> None:
         """Nobody listens."""
 
+    def asked(self, keys: list[str]) -> None:
+        """Nobody hears its questions."""
+
     async def settled(self) -> None:
         """Its link: what it subscribes to stands at once."""
 
@@ -113,7 +116,7 @@ class Room:
         """The first sign of this publisher in this room: due is all of a series that was begun
         after that heartbeat, and else what comes from now on."""
         if self.begun is None:
-            first = next(m.index for m in self.published if m.series == message.series)
+            first = next(m.number for m in self.published if m.series == message.series)
             after = self.known is not None and first >= self.known
             self.begun = first if after else otherwise
 
@@ -184,11 +187,11 @@ class Losses(RuleBasedStateMachine):
         room = self.rooms[name]
         self.clients.got.clear()
         self.hears(room_token(name), message.payload)
-        room.begin(message, message.index)
+        room.begin(message, message.number)
         if self.clients.got:
-            assert self.clients.got == [(name, message.index)]
-            assert message.index not in room.taken, "taken twice"
-            room.taken.add(message.index)
+            assert self.clients.got == [(name, message.number)]
+            assert message.number not in room.taken, "taken twice"
+            room.taken.add(message.number)
 
     @precondition(lambda self: any(room.late for room in self.rooms.values()))
     @rule(data=st.data())
@@ -236,7 +239,7 @@ class Losses(RuleBasedStateMachine):
             told = json.loads(part[envelope.SIZE :])["sequences"].get(room_token(name))
             if told is not None and room.stands:
                 of_series = [m for m in room.published if m.series == told[0]]
-                room.begin(of_series[0], of_series[0].index + told[1])
+                room.begin(of_series[0], of_series[0].number + told[1])
 
     @rule(hello=st.booleans())
     def whole_heartbeat(self, hello: bool) -> None:

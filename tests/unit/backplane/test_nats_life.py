@@ -25,7 +25,7 @@ def beats(fleet: Fleet, node: str) -> list[Posted]:
 
 def told(hello: bool) -> dict[str, object]:
     """What a heartbeat says when there is nothing to tell."""
-    return {"hello": hello, "series": 0, "sequences": {}, "more": False}
+    return {"hello": hello, "series": 0, "sequences": {}, "more": False, "new": []}
 
 
 async def test_they_find_each_other(fleet: Fleet) -> None:
@@ -44,7 +44,9 @@ async def test_heartbeats(fleet: Fleet, clock: Clock) -> None:
     one, _ = await fleet.two()
     fleet.nats.posted.clear()
     await asyncio.sleep(20.5)
-    assert [json.loads(message.body) for message in beats(fleet, one.id)] == [told(hello=False)] * 10
+    assert [json.loads(message.body) for message in beats(fleet, one.id)] == [
+        told(hello=False)
+    ] * 10
     assert fleet.nats.on("") == []
 
 

@@ -100,6 +100,7 @@ WHOLE_BEAT: dict[str, Any] = {
     "series": 9,
     "sequences": {"all": [3, 9]},
     "more": False,
+    "new": [],
 }
 BEATS: list[Any] = [
     *({key: value for key, value in WHOLE_BEAT.items() if key != left} for left in WHOLE_BEAT),
