@@ -19,6 +19,7 @@ import uvicorn
 from uvicorn.supervisors import multiprocess
 
 from ..backplane.embedded import EmbeddedServer
+from ..backplane.nats import NatsBackplane
 from ..backplane.settings import URL_VARIABLE
 from ..errors import ConfigurationError, StartError
 from .run import Server, bind, raise_descriptor_limit
@@ -42,6 +43,7 @@ def run_workers(
     SIGHUP replaces the workers one by one, the new one first; SIGTTIN and SIGTTOU add and remove
     one. Raises :class:`StartError` when it cannot start.
     """
+    NatsBackplane(os.environ.get(URL_VARIABLE) or "nats://127.0.0.1").check()  # once, here
     raise_descriptor_limit()
     config = uvicorn.Config(
         target,
