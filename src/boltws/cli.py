@@ -150,24 +150,12 @@ def _build(target: str, http: str | None, settings: dict[str, Any]) -> Any:
 
 def _run_reloading(target: str, http: str | None, settings: dict[str, Any]) -> None:
     """Watch the files in a parent process; serve in a child, on a socket of the parent's."""
-    import uvicorn
     from uvicorn.supervisors import ChangeReload
 
-    from .server.run import bind, build_server, raise_descriptor_limit
+    from .server.run import build_server, supervised
 
-    raise_descriptor_limit()
     build_server(_nothing, **settings)  # what is wrong with the settings is told here, once
-    config = uvicorn.Config(
-        target,
-        host=settings["host"],
-        port=settings["port"],
-        uds=settings["uds"],
-        log_level=settings["log_level"],
-        reload=True,
-    )
-    sockets = bind(config)
-    for sock in sockets:
-        sock.set_inheritable(True)
+    config, sockets = supervised(target, settings, reload=True)
     ChangeReload(config, target=partial(_child, target, http, settings), sockets=sockets).run()
 
 

@@ -16,6 +16,11 @@ from collections.abc import Callable
 _POOL = 256  # ids made from one call for random bytes: a call each costs as much as the rest
 
 
+def node_part(client_id: str) -> str:
+    """The node part of a client id, ten hex digits."""
+    return client_id[:8] + client_id[9:11]
+
+
 def id_source() -> tuple[str, Callable[[], str]]:
     """A new node part, ten hex digits, and a function that gives an id with it at each call."""
     node = os.urandom(5).hex()

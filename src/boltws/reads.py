@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .hub import Hub
+from .ids import node_part
 
 
 def answer(hub: Hub, kind: str, about: Mapping[str, Any]) -> Any:
@@ -26,7 +27,7 @@ def _room_members(hub: Hub, room: str) -> list[str]:
 
 def _client_list(hub: Hub, limit: int, after: str) -> list[str]:
     # All ids of a node begin alike, so most nodes see at once that they have none.
-    if after and hub.node < after[:8] + after[9:11]:
+    if after and hub.node < node_part(after):
         return []
     return heapq.nsmallest(limit, (client_id for client_id in hub.clients if client_id > after))
 

@@ -7,10 +7,9 @@ import hashlib
 import json
 import logging
 import secrets
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,54 +19,26 @@ import pytest
 from boltws import BackplaneError, Bolt, Publisher
 from boltws.backplane.nats import NatsBackplane
 
-from ..process.harness import PATIENCE, eventually
+from ..process.harness import PATIENCE, self_signed
+from ..unit.backplane.outside import nats_server
 from ..unit.flow import Flow, turns_until
-from .nats_server import _binary
 
 SECRET = "s3cret/&?#"  # what a URL must have encoded
 ENCODED = "s3cret%2F%26%3F%23"
 
-Serve = Callable[[str], int]
+Serve = Callable[[str], str]
 
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Start a nats-server with a piece of configuration; gives its port."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(access: str) -> int:
-        config = tmp_path / "nats.conf"
-        config.write_text(
-            f'host: "127.0.0.1"\nport: -1\nports_file_dir: {json.dumps(str(tmp_path))}\n{access}\n'
-        )
-        with (tmp_path / "log").open("ab") as log:
-            process = subprocess.Popen([_binary(), "-c", str(config)], stdout=log, stderr=log)
-        started.append(process)
-
-        def ports() -> str:
-            assert process.poll() is None, (tmp_path / "log").read_text()
-            found = list(tmp_path.glob("*.ports"))
-            return found[0].read_text() if found else ""
-
-        eventually(lambda: ports().endswith("}"), "a nats-server that accepts connections")
-        return int(json.loads(ports())["nats"][0].rpartition(":")[2])
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait(PATIENCE)
+    """Start a nats-server with a piece of configuration; gives its host and port."""
+    with ExitStack() as stack:
+        yield lambda access: stack.enter_context(nats_server(tmp_path, access))
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    openssl = shutil.which("openssl")
-    assert openssl is not None, "there is no openssl to make a certificate with"
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    command += ["-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
-    subprocess.run(command, check=True, capture_output=True)
-    return cert, key
+    return self_signed(tmp_path)
 
 
 async def speak(url: str, **credentials: Any) -> None:
@@ -110,20 +81,20 @@ async def refused(url: str, **credentials: Any) -> str:
 async def test_a_token(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """In the URL or beside it; a wrong one is refused, and no secret is logged."""
     with caplog.at_level(logging.DEBUG):
-        port = serve(f"authorization {{ token: {json.dumps(SECRET)} }}")
-        await speak(f"nats://{ENCODED}@127.0.0.1:{port}")
-        await speak(f"nats://127.0.0.1:{port}", token=SECRET)
-        assert "uthoriz" in await refused(f"nats://127.0.0.1:{port}", token="x" + SECRET)
-        assert "uthoriz" in await refused(f"nats://x{ENCODED}@127.0.0.1:{port}")
+        address = serve(f"authorization {{ token: {json.dumps(SECRET)} }}")
+        await speak(f"nats://{ENCODED}@{address}")
+        await speak(f"nats://{address}", token=SECRET)
+        assert "uthoriz" in await refused(f"nats://{address}", token="x" + SECRET)
+        assert "uthoriz" in await refused(f"nats://x{ENCODED}@{address}")
     assert SECRET not in caplog.text and ENCODED not in caplog.text
 
 
 async def test_user_and_password(serve: Serve) -> None:
     """In the URL or beside it."""
-    port = serve(f"authorization {{ user: node, password: {json.dumps(SECRET)} }}")
-    await speak(f"nats://node:{ENCODED}@127.0.0.1:{port}")
-    await speak(f"nats://127.0.0.1:{port}", user="node", password=SECRET)
-    assert "uthoriz" in await refused(f"nats://node:x{ENCODED}@127.0.0.1:{port}")
+    address = serve(f"authorization {{ user: node, password: {json.dumps(SECRET)} }}")
+    await speak(f"nats://node:{ENCODED}@{address}")
+    await speak(f"nats://{address}", user="node", password=SECRET)
+    assert "uthoriz" in await refused(f"nats://node:x{ENCODED}@{address}")
 
 
 async def test_an_nkey(serve: Serve, tmp_path: Path) -> None:
@@ -131,10 +102,10 @@ async def test_an_nkey(serve: Serve, tmp_path: Path) -> None:
     key, other = key_pair(nkeys.PREFIX_BYTE_USER), key_pair(nkeys.PREFIX_BYTE_USER)
     (tmp_path / "seed").write_bytes(key.seed)
     (tmp_path / "other").write_bytes(other.seed)
-    port = serve(f"authorization {{ users: [ {{ nkey: {key.public_key.decode()} }} ] }}")
-    await speak(f"nats://127.0.0.1:{port}?nkey={tmp_path / 'seed'}")
-    await speak(f"nats://127.0.0.1:{port}", nkey=tmp_path / "seed")
-    assert "uthoriz" in await refused(f"nats://127.0.0.1:{port}", nkey=tmp_path / "other")
+    address = serve(f"authorization {{ users: [ {{ nkey: {key.public_key.decode()} }} ] }}")
+    await speak(f"nats://{address}?nkey={tmp_path / 'seed'}")
+    await speak(f"nats://{address}", nkey=tmp_path / "seed")
+    assert "uthoriz" in await refused(f"nats://{address}", nkey=tmp_path / "other")
 
 
 async def test_a_credentials_file(serve: Serve, tmp_path: Path) -> None:
@@ -150,27 +121,27 @@ async def test_a_credentials_file(serve: Serve, tmp_path: Path) -> None:
     for name, signer in (("user.creds", account), ("other.creds", stranger)):
         (tmp_path / name).write_text(creds(jwt(signer, user, claims), user.seed.decode()))
     public = account.public_key.decode()
-    port = serve(
+    address = serve(
         f"operator: {operator_jwt}\nresolver: MEMORY\n"
         f"resolver_preload: {{ {public}: {account_jwt} }}"
     )
-    await speak(f"nats://127.0.0.1:{port}?creds={tmp_path / 'user.creds'}")
-    await speak(f"nats://127.0.0.1:{port}", creds=tmp_path / "user.creds")
-    assert "uthoriz" in await refused(f"nats://127.0.0.1:{port}", creds=tmp_path / "other.creds")
+    await speak(f"nats://{address}?creds={tmp_path / 'user.creds'}")
+    await speak(f"nats://{address}", creds=tmp_path / "user.creds")
+    assert "uthoriz" in await refused(f"nats://{address}", creds=tmp_path / "other.creds")
 
 
 async def test_tls(serve: Serve, certificate: tuple[Path, Path]) -> None:
     """The server's certificate is checked; one that nobody vouches for is refused."""
     cert, key = certificate
-    port = serve(f'tls {{ cert_file: "{cert}", key_file: "{key}" }}')
-    await speak(f"tls://127.0.0.1:{port}?ca={cert}")
-    await speak(f"nats://127.0.0.1:{port}", tls=cert)
-    assert "certificate" in await refused(f"tls://127.0.0.1:{port}")
+    address = serve(f'tls {{ cert_file: "{cert}", key_file: "{key}" }}')
+    await speak(f"tls://{address}?ca={cert}")
+    await speak(f"nats://{address}", tls=cert)
+    assert "certificate" in await refused(f"tls://{address}")
 
 
 async def test_what_a_publisher_outside_may(serve: Serve) -> None:
     """The permissions of the docs: outside it may publish under `x`, and cannot pass for a node."""
-    port = serve(
+    address = serve(
         "authorization { users: [\n"
         '  { user: node, password: n, permissions: { publish: "boltws.>", '
         'subscribe: "boltws.>" } }\n'
@@ -178,16 +149,16 @@ async def test_what_a_publisher_outside_may(serve: Serve) -> None:
         'subscribe: "_INBOX.>" } }\n'
         "] }"
     )
-    bolt = Bolt(backplane=f"nats://node:n@127.0.0.1:{port}")
+    bolt = Bolt(backplane=f"nats://node:n@{address}")
     bolt.ws("/p")
     flow = Flow(bolt)
     await flow.runtime.connected()
     member = flow.connect()
-    async with Publisher(f"nats://reports:r@127.0.0.1:{port}") as publisher:
+    async with Publisher(f"nats://reports:r@{address}") as publisher:
         await publisher.broadcast("news")
     await turns_until(lambda: member.got == ["news"])
     with pytest.raises(BackplaneError, match="(?i)permission"):
-        async with Publisher(f"nats://reports:r@127.0.0.1:{port}", prefix="other") as publisher:
+        async with Publisher(f"nats://reports:r@{address}", prefix="other") as publisher:
             await publisher.broadcast("news")
     await flow.runtime.drain()
 

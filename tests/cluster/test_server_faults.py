@@ -21,6 +21,17 @@ LONG = 12.0
 """Seconds of an outage: longer than nodes are believed to live in silence."""
 
 
+async def _comes_back(nats: NatsServer, stream: Stream) -> dict[str, int]:
+    """The server is there again and messages arrive; the books, which balance."""
+    await asyncio.to_thread(nats.restart)
+    began = time.monotonic()
+    await stream.arrives()
+    logger.info("messages arrive after %.2f s", time.monotonic() - began)
+    books = await stream.balances(nats.url)
+    logger.info("books: %s", books)
+    return books
+
+
 async def test_a_killed_server_that_comes_back(
     nats: NatsServer,
     start_nodes: StartNodes,
@@ -35,12 +46,7 @@ async def test_a_killed_server_that_comes_back(
         await stream.goes_on()
         nats.kill()
         await stream.goes_on()
-        await asyncio.to_thread(nats.restart)
-        began = time.monotonic()
-        await stream.arrives()
-        logger.info("messages arrive after %.2f s", time.monotonic() - began)
-        books = await stream.balances(nats.url)
-        logger.info("books: %s", books)
+        books = await _comes_back(nats, stream)
     assert books["lost"] > 0 and books["dropped"] > 0
     await acquainted(one, two)
     for node in (one, two):
@@ -88,12 +94,7 @@ async def test_a_server_that_stays_away_for_long(
             assert await node.health("/healthz") == 200
         told = await one.cluster("room_count", "room")
         assert (told.value, told.complete) == (1, False)
-        await asyncio.to_thread(nats.restart)
-        began = time.monotonic()
-        await stream.arrives()
-        logger.info("messages arrive after %.2f s", time.monotonic() - began)
-        books = await stream.balances(nats.url)
-        logger.info("books: %s", books)
+        books = await _comes_back(nats, stream)
     assert books["lost"] > 0 and books["dropped"] > 0
     await acquainted(one, two)
     assert await two.cluster("room_count", "room") == (2, True, [])

@@ -153,7 +153,6 @@ class Link(Client):
         """Return when the server has taken what was sent before, subscriptions above all.
 
         Raises ``TimeoutError`` when it does not."""
-        flushed = asyncio.get_running_loop().create_future()
         assert self._flush_queue is not None
         loop = asyncio.get_running_loop()
         flushed, answered = loop.create_future(), loop.create_future()

@@ -94,7 +94,8 @@ class NatsBackplane:
 
     # Life.
 
-    def check(self) -> None:
+    @staticmethod
+    def check() -> None:
         """Raise :class:`StartError` where nats-py is missing, or is one we do not know."""
         try:
             from .link import contract_broken
@@ -234,7 +235,7 @@ class NatsBackplane:
         link = self.link
         assert link is not None and self._receiver is not None
         await self._receiver.settle(link)
-        self._say_hello()
+        self.tell(everything=True, hello=True)
 
     @property
     def hears(self) -> bool:
@@ -269,12 +270,9 @@ class NatsBackplane:
         """Other nodes have subscribed to these."""
         self._outgoing.asked(keys)
 
-    def _say_hello(self) -> None:
-        """Ask the others to tell all their numbers, and to be heard at once."""
-        self.tell(everything=True, hello=True)
-
     def tell(self, everything: bool = False, hello: bool = False) -> None:
-        """One heartbeat: that we live, and the last numbers of what we have published."""
+        """One heartbeat: that we live, and the last numbers of what we have published lately, or
+        ever. A `hello` asks the others to tell all of theirs at once."""
         if self.link is None or not self.link.is_connected:
             return  # numbers that nobody is told may not grow old
         new: list[str] = []
@@ -325,8 +323,7 @@ class NatsBackplane:
 
     def broadcast(self, room: str | None, frame: bytes, exclude: Iterable[str]) -> bool:
         """To a room's members elsewhere, or to all clients elsewhere."""
-        opcode, payload = split(frame)
-        flags = envelope.BINARY if opcode == BINARY_FRAME else 0
+        flags, payload = _unframed(frame)
         parts = [payload]
         if room is None:
             subject, key, operation = self.subjects.everyone, "all", envelope.EVERYONE
@@ -347,8 +344,7 @@ class NatsBackplane:
         if node is None:
             return False
         self.check_size(frame)
-        opcode, payload = split(frame)
-        flags = envelope.BINARY if opcode == BINARY_FRAME else 0
+        flags, payload = _unframed(frame)
         return self._to(node, envelope.SEND, flags, envelope.pack_id(client_id), payload)
 
     def close(self, client_id: str, close: Close) -> bool:
@@ -417,14 +413,20 @@ class NatsBackplane:
     ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
         """What each live node answers, this one included, and who has not in time."""
         others = self.peers.live(asyncio.get_running_loop().time())
+        answers, missing = await self._question(others, timeout, kind=kind, **about)
+        return {self.node: answer(self._hub, kind, about), **answers}, missing
+
+    async def _question(
+        self, nodes: list[str], timeout: float, **asked: Any
+    ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+        """What `nodes` answer, and who of them has not in time."""
 
         def publish(number: int) -> None:
-            asked = json.dumps({"number": number, "kind": kind, **about}).encode()
-            if others:
-                self._post(self.subjects.everyone, envelope.ASK, asked)
+            if nodes:
+                payload = json.dumps({"number": number, **asked}).encode()
+                self._post(self.subjects.everyone, envelope.ASK, payload)
 
-        answers, missing = await self.questions.ask(others, publish, timeout)
-        return {self.node: answer(self._hub, kind, about), **answers}, missing
+        return await self.questions.ask(nodes, publish, timeout)
 
     def answer(self, node: str, parts: Iterable[bytes]) -> None:
         """Answer a question of another node."""
@@ -441,11 +443,13 @@ class NatsBackplane:
                     return await self._receiver.join(room, client_id)
             except TimeoutError:
                 return False
-        about = {"kind": "join", "node": node, "room": room, "client_id": client_id}
-
-        def publish(number: int) -> None:
-            asked = json.dumps({"number": number, **about}).encode()
-            self._post(self.subjects.everyone, envelope.ASK, asked)
-
-        answers, _ = await self.questions.ask([node], publish, timeout)
+        answers, _ = await self._question(
+            [node], timeout, kind="join", node=node, room=room, client_id=client_id
+        )
         return bool(answers.get(node))
+
+
+def _unframed(frame: bytes) -> tuple[int, bytes]:
+    """An envelope's flags for a message, and its payload."""
+    opcode, payload = split(frame)
+    return envelope.BINARY if opcode == BINARY_FRAME else 0, payload

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("boltws")
 
 _OUTSIDE = ord("x")
-_NO_CODE = 1000
+_NORMAL = 1000  # the close code where none is given
 # What reading something that is no message of ours may raise; RecursionError is JSON's.
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
@@ -50,7 +50,7 @@ class Receiver:
         fixed = [
             Subscription(subjects.heartbeats, "", self._reading(self._on_heartbeat)),
             Subscription(subjects.everyone, "all", self._reading(self._on_everyone)),
-            Subscription(subjects.outside_everyone, "", self._on_outside_everyone),
+            Subscription(subjects.outside_everyone, "", self._reading(self._on_outside_everyone)),
             Subscription(subjects.node(node), f"n.{node}", self._reading(self._on_node)),
             Subscription(subjects.outside_node(node), "", self._reading(self._on_outside_node)),
         ]
@@ -159,30 +159,31 @@ class Receiver:
     def _on_room(
         self, sub: Subscription, subject: bytes, data: bytes, headers: bytes | None
     ) -> int:
-        if subject[self._kind_at] == _OUTSIDE:
-            return self._outside_broadcast(sub, sub.room, data, headers)
-        operation, flags, _ = self._open(sub, data)
-        if operation != envelope.ROOM:
-            return 0
-        return self._broadcast(sub, sub.room, flags, data)
+        # As `_reading`, without a call more: most of what comes, comes here.
+        try:
+            if subject[self._kind_at] == _OUTSIDE:
+                return self._outside_broadcast(sub.room, data, headers)
+            operation, flags, _ = self._open(sub, data)
+            if operation != envelope.ROOM:
+                return 0
+            return self._broadcast(sub.room, flags, data)
+        except ValueError as bad:
+            return self._bad(sub, bad)
 
     def _on_everyone(
         self, sub: Subscription, subject: bytes, data: bytes, headers: bytes | None
     ) -> int:
         operation, flags, node = self._open(sub, data)
         if operation == envelope.EVERYONE:
-            return self._broadcast(sub, None, flags, data)
+            return self._broadcast(None, flags, data)
         if operation == envelope.ASK:
             self._answer(node, data[envelope.SIZE :])
         return 0
 
-    def _broadcast(self, sub: Subscription, room: str | None, flags: int, data: bytes) -> int:
+    def _broadcast(self, room: str | None, flags: int, data: bytes) -> int:
         exclude: tuple[str, ...] = ()
         if flags > envelope.BINARY:
-            try:
-                exclude, name, payload = envelope.unpack_extras(flags, data)
-            except BadMessage as bad:
-                return self._bad(sub, bad)
+            exclude, name, payload = envelope.unpack_extras(flags, data)
             if name and name != room:
                 return 0
         else:
@@ -283,15 +284,11 @@ class Receiver:
     def _on_outside_everyone(
         self, sub: Subscription, subject: bytes, data: bytes, headers: bytes | None
     ) -> int:
-        return self._outside_broadcast(sub, None, data, headers)
+        return self._outside_broadcast(None, data, headers)
 
-    def _outside_broadcast(
-        self, sub: Subscription, room: str | None, data: bytes, headers: bytes | None
-    ) -> int:
+    def _outside_broadcast(self, room: str | None, data: bytes, headers: bytes | None) -> int:
         fields = _fields(headers)
-        frame = self._outside_frame(sub, data, fields)
-        if frame is None:
-            return 0
+        frame = self._outside_frame(data, fields)
         names = fields.get("boltws-exclude", "")
         return self._hub.deliver(room, frame, tuple(filter(None, names.split(","))))
 
@@ -303,25 +300,18 @@ class Receiver:
             return self._outside_close(client_id, data)
         if verb != "to":
             raise BadMessage(f"nothing is called {verb!r}")
-        frame = self._outside_frame(sub, data, _fields(headers))
-        return 0 if frame is None else self._hub.send(client_id, frame)
+        return self._hub.send(client_id, self._outside_frame(data, _fields(headers)))
 
-    def _outside_frame(
-        self, sub: Subscription, data: bytes, fields: dict[str, str]
-    ) -> bytes | None:
+    def _outside_frame(self, data: bytes, fields: dict[str, str]) -> bytes:
         binary = fields.get("boltws-type") == "binary"
         if not binary:
-            try:
-                data.decode()
-            except UnicodeDecodeError as bad:
-                self._bad(sub, f"a text is UTF-8: {bad}")
-                return None
+            data.decode()  # a text is UTF-8
         self.received += 1
         return encode(BINARY if binary else TEXT, data)
 
     def _outside_close(self, client_id: str, data: bytes) -> int:
         code, _, reason = data.decode().partition(" ")
-        close = Close(int(code or _NO_CODE), reason)
+        close = Close(int(code or _NORMAL), reason)
         check_close(*close)
         self.received += 1
         self._hub.close(client_id, close)

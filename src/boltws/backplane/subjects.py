@@ -11,6 +11,8 @@ import base64
 import hashlib
 import re
 
+from ..ids import node_part
+
 DEFAULT_PREFIX = "boltws"
 
 _LONGEST = 96  # bytes of a room's name that is its own token; above it, a hash stands for it
@@ -39,7 +41,7 @@ def node_of(client_id: str) -> str | None:
     """The node that a client id was made on, ten hex digits; None for what is no client id."""
     if not _CLIENT_ID.fullmatch(client_id):
         return None
-    return client_id[:8] + client_id[9:11]
+    return node_part(client_id)
 
 
 class Subjects:

@@ -120,8 +120,7 @@ class _Protocol(HttpToolsProtocol):
         self._parting: asyncio.TimerHandle | None = None  # from then on
         self._full = False  # there are too many connections: its request is refused
         # The server makes its protocols when it accepts, so a TLS handshake counts in.
-        self._wires.start()
-        self._wires.pending[self] = (self.loop.time(), self.options.handshake_timeout)
+        self._await_request()
 
     # HTTP: its limits.
 

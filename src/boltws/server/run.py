@@ -236,6 +236,20 @@ def bind(config: uvicorn.Config) -> list[socket.socket]:
     return sockets
 
 
+def supervised(
+    target: str, settings: dict[str, Any], **how: Any
+) -> tuple[uvicorn.Config, list[socket.socket]]:
+    """For a supervisor of uvicorn's: its configuration, and the sockets that its children serve
+    on. Raises :class:`StartError` saying what is in the way."""
+    raise_descriptor_limit()
+    names = ("host", "port", "uds", "log_level")
+    config = uvicorn.Config(target, **{name: settings[name] for name in names}, **how)
+    sockets = bind(config)
+    for sock in sockets:
+        sock.set_inheritable(True)
+    return config, sockets
+
+
 def _bind_one(family: int, address: Any) -> socket.socket:
     # asyncio turns off Nagle's algorithm only where the protocol is named.
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

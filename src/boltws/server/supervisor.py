@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.supervisors import multiprocess
@@ -22,7 +22,7 @@ from ..backplane.embedded import EmbeddedServer
 from ..backplane.nats import NatsBackplane
 from ..backplane.settings import URL_VARIABLE
 from ..errors import ConfigurationError, StartError
-from .run import Server, bind, raise_descriptor_limit
+from .run import Server, supervised
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -43,22 +43,13 @@ def run_workers(
     SIGHUP replaces the workers one by one, the new one first; SIGTTIN and SIGTTOU add and remove
     one. Raises :class:`StartError` when it cannot start.
     """
-    NatsBackplane(os.environ.get(URL_VARIABLE) or "nats://127.0.0.1").check()  # once, here
-    raise_descriptor_limit()
-    config = uvicorn.Config(
-        target,
-        host=settings["host"],
-        port=settings["port"],
-        uds=settings["uds"],
-        log_level=settings["log_level"],
-        workers=workers,
-        timeout_worker_healthcheck=_FIRST_ANSWER,
+    NatsBackplane.check()  # once, and not in each worker first
+    config, sockets = supervised(
+        target, settings, workers=workers, timeout_worker_healthcheck=_FIRST_ANSWER
     )
     with ExitStack() as stack:
-        sockets = bind(config)
         for sock in sockets:
             stack.callback(sock.close)
-            sock.set_inheritable(True)
         if not os.environ.get(URL_VARIABLE):
             nats = stack.enter_context(EmbeddedServer())
             url = nats.url.replace("://", f"://{nats.token}@")
@@ -87,16 +78,14 @@ def _supervisor(
 class Supervisor(multiprocess.Multiprocess):
     """uvicorn's, which says which workers are not ready, and whether one cannot start."""
 
-    _told: ClassVar[dict[int, str]] = {}  # why a worker was not ready when it was last asked
-
     def keep_subprocess_alive(self) -> None:
         """Replace dead workers; report those that live and should have no traffic."""
         super().keep_subprocess_alive()
         for worker in cast("list[_Worker]", self.processes):
-            why, before = worker.not_ready(), self._told.get(worker.pid or 0, _STARTING)
+            why, before = worker.not_ready(), worker.told
             if why == before or why == _STARTING:
                 continue
-            self._told[worker.pid or 0] = why
+            worker.told = why
             if why:
                 logger.warning("Child process [%s] is not ready: %s", worker.pid, why)
             elif before != _STARTING:
@@ -114,9 +103,9 @@ class _Worker(multiprocess.Process):
     def __init__(
         self, build: Callable[[], Server], config: uvicorn.Config, sockets: list[socket.socket]
     ) -> None:
-        self._build = build
         super().__init__(config, sockets)
         self._server = cast(Any, _Starting(build))
+        self.told = _STARTING  # what the last answer of `not_ready` was that is in the log
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -154,15 +143,14 @@ class _Starting:
     not started."""
 
     started = False
-
-    def not_ready(self) -> str:
-        """It cannot be."""
-        return _STARTING
-
     ready: Callable[[Server], None]
 
     def __init__(self, build: Callable[[], Server]) -> None:
         self._build = build
+
+    def not_ready(self) -> str:
+        """It cannot be."""
+        return _STARTING
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Import the app, and serve it."""
