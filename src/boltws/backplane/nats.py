@@ -217,9 +217,12 @@ class NatsBackplane:
         )
 
     async def _on_error(self, error: Exception) -> None:
-        self._trouble = str(error) or type(error).__name__
-        if "permissions" in self._trouble.lower():
-            logger.error("backplane %s: %s", self.settings.safe, self._trouble)
+        trouble = str(error) or type(error).__name__
+        if "permissions" in trouble.lower():
+            logger.error("backplane %s: %s", self.settings.safe, trouble)
+        # A server that does not let us in resets the connection, which may overtake its reason.
+        if not (isinstance(error, ConnectionResetError) and "uthoriz" in self._trouble):
+            self._trouble = trouble
 
     async def _on_disconnected(self) -> None:
         if not self._stopping:
