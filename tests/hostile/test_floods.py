@@ -180,8 +180,8 @@ async def test_answers_that_are_not_read(
         while flood.thread.is_alive():
             most = max([most, *await asyncio.to_thread(unsent, served, bolt)])
             await asyncio.sleep(0.005)
-        stats = bolt.stats()
-        assert stats.dropped_out["slow"] > 0
+        # The peer has sent all; the server may still have some of it to read.
+        await eventually(lambda: bolt.stats().dropped_out.get("slow", 0) > 0)
         assert most <= 8 * limit + 2000
         if policy == "close":
             assert await ends.next() == 1013
