@@ -76,7 +76,7 @@ async def join() -> AsyncIterator[Join]:
     await asyncio.gather(*(member.close() for member in members), return_exceptions=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     """A nats-server for the tests that harm nothing."""
     server = NatsServer(tmp_path_factory.mktemp("nats"))
@@ -84,7 +84,7 @@ def shared_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
     server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pair(shared_nats: NatsServer) -> Iterator[tuple[Node, Node]]:
     """Two nodes for the tests that harm nothing."""
     one, two = Node(shared_nats.url), Node(shared_nats.url)
