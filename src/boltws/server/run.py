@@ -24,12 +24,11 @@ from ..options import Options
 from ..origin import is_loopback
 from ..runtime import Runtime
 from .http import contract_broken, protocol_class
+from .logs import log_config
 from .shedding import Shedding
 from .wires import runtimes_of
 
 logger = logging.getLogger("uvicorn.error")
-
-_LOG_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
 
 
 class Server(uvicorn.Server):
@@ -120,8 +119,6 @@ def build_server(
     """
     if uds is None and not 0 <= port <= 65535:
         raise StartError(f"port {port} is none: a port is 0 (any that is free) to 65535")
-    if log_level not in _LOG_LEVELS:
-        raise StartError(f"log level {log_level!r} is none of {', '.join(_LOG_LEVELS)}")
     _check_tls(ssl_certfile, ssl_keyfile)
     options = app._runtime.options if isinstance(app, Bolt) else Options()
     loopback = uds is None and is_loopback(host)
@@ -149,13 +146,13 @@ def build_server(
         ssl_certfile=ssl_certfile,
         ssl_keyfile=ssl_keyfile,
         log_level=log_level,
+        log_config=log_config(log_level),
         access_log=access_log,
         # Who is believed about the client's address is said by `trusted_proxies` alone.
         proxy_headers=False,
         # uvicorn cancels what still runs then; our own deadline comes first.
         timeout_graceful_shutdown=int(options.shutdown_timeout + options.shutdown_spread) + 5,
     )
-    logging.getLogger("uvicorn.access").addFilter(_without_query)
     runtime = app._runtime if isinstance(app, Bolt) else None
     return Server(config, options.handshake_timeout, runtime)
 
@@ -165,14 +162,6 @@ def _shedding(sockets: list[socket.socket]) -> contextlib.AbstractContextManager
     if isinstance(loop, asyncio.SelectorEventLoop):  # uvloop sheds by itself
         return Shedding(loop, sockets)
     return contextlib.nullcontext()
-
-
-def _without_query(record: logging.LogRecord) -> bool:
-    """Cut the query off uvicorn's access lines: tokens travel there."""
-    if isinstance(record.args, tuple) and len(record.args) == 5:
-        peer, method, path, *rest = record.args
-        record.args = (peer, method, str(path).partition("?")[0], *rest)
-    return True
 
 
 def serve(app: Any, **settings: Any) -> None:
@@ -243,6 +232,7 @@ def supervised(
     on. Raises :class:`StartError` saying what is in the way."""
     raise_descriptor_limit()
     names = ("host", "port", "uds", "log_level")
+    how["log_config"] = log_config(settings["log_level"])
     config = uvicorn.Config(target, **{name: settings[name] for name in names}, **how)
     sockets = bind(config)
     for sock in sockets:

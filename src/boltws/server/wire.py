@@ -1,7 +1,7 @@
 """A client on the wire: the transport's own protocol, with no task and no queue of its own.
 
-The transport is the outbound queue: it gathers the writes of one turn of the loop into one system
-call a client, keeps their order, and says when too much is unsent.
+The transport is the outbound queue: it keeps the order and says when too much is unsent. What one
+turn of the loop sends is gathered before it, see `outbox.py`.
 """
 
 from __future__ import annotations
