@@ -10,14 +10,13 @@ import contextlib
 import json
 import logging
 import os
-import socket
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType as Frozen
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from ..errors import BackplaneError, Close, StartError
+from ..errors import Close, StartError
 from ..frames import BINARY as BINARY_FRAME
 from ..frames import split
 from ..hub import Hub
@@ -26,6 +25,7 @@ from ..reads import answer
 from ..remote import Traffic
 from . import envelope
 from .heartbeat import beat_parts
+from .keeper import Keeper
 from .peers import HEARTBEAT, Peers
 from .questions import Questions
 from .receiver import Receiver
@@ -41,7 +41,6 @@ logger = logging.getLogger("boltws")
 LINGER = 5.0  # seconds that a room stays subscribed to when its last member here has left
 _MAX_PAYLOAD = 2**20  # bytes; NATS' default, until the server has told its own
 _ROOM_FOR_HEAD = 2048  # bytes of a payload that are ours: head, a room's name
-_STALE_PINGS = 2  # unanswered, two seconds apart, until a connection is given up
 
 
 class NatsBackplane:
@@ -85,9 +84,7 @@ class NatsBackplane:
         self._receiver: Receiver | None = None
         self._outgoing = Outgoing()
         self._name = b""
-        self._connected = asyncio.Event()
-        self._trouble = ""
-        self._stopping = False
+        self._keeper: Keeper | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._linger: asyncio.TimerHandle | None = None
         self._emptied: dict[str, float] = {}  # room: when its last member left
@@ -114,14 +111,13 @@ class NatsBackplane:
         self._name = bytes.fromhex(hub.node)
         self.peers = Peers()
         self._outgoing = Outgoing()
-        self._connected = asyncio.Event()
-        self._stopping = False
         self._emptied = {}
         before = self._receiver
         self._receiver = Receiver(self, hub)
         if before is not None:  # counts are since construction
             self._receiver.received, self._receiver.lost = before.received, before.lost
-        self.spawn(self._keep())
+        self._keeper = Keeper(self.settings, self.node, hub.outbox.waiting, self._up)
+        self.spawn(self._keeper.keep())
         self.spawn(self._beat())
 
     def spawn(self, coroutine: Any) -> asyncio.Task[None]:
@@ -138,21 +134,15 @@ class NatsBackplane:
 
     async def connected(self) -> None:
         """Return when it is connected. Raises :class:`BackplaneError` after `connect_timeout`."""
-        try:
-            async with asyncio.timeout(self.connect_timeout):
-                await self._connected.wait()
-        except TimeoutError:
-            raise BackplaneError(
-                f"cannot reach the backplane {self.settings.safe}: "
-                f"{self._trouble or 'no answer'}; start it, or mend backplane= or BOLTWS_BACKPLANE"
-            ) from None
+        assert self._keeper is not None
+        await self._keeper.connected(self.connect_timeout)
 
     async def stop(self) -> None:
         """Take leave of the others, and disconnect."""
-        if self._stopping or self.link is None:
+        if self._keeper is None or self._keeper.stopping or self.link is None:
             self.abandon()
             return
-        self._stopping = True
+        self._keeper.stopping = True
         self.tell()
         self._post(self.subjects.heartbeats, envelope.BYE)
         # In a task of its own: nats-py cancels what it then waits for.
@@ -161,7 +151,8 @@ class NatsBackplane:
 
     def abandon(self) -> None:
         """Forget the connection and what runs for it."""
-        self._stopping = True
+        if self._keeper is not None:
+            self._keeper.stopping = True
         for task in list(self._tasks):
             with contextlib.suppress(RuntimeError):  # its loop has closed
                 task.cancel()
@@ -173,70 +164,12 @@ class NatsBackplane:
             with contextlib.suppress(RuntimeError):
                 self.spawn(link.close())
 
-    async def _keep(self) -> None:
-        """Keep a connection for ever: nats-py reconnects by itself, but gives up for good where a
-        server that had let it in lets it in no more."""
-        from .link import Link
-
-        while not self._stopping:
-            link = Link()
-            link.writes = self._hub.outbox.waiting
-            closed = asyncio.Event()
-
-            async def on_closed(closed: asyncio.Event = closed) -> None:
-                closed.set()
-
-            try:
-                await self._connect(link, on_closed)
-            except Exception as error:  # a credentials file that is none, for one
-                await self._on_error(error)
-                await asyncio.sleep(1)
-                continue
-            assert self._receiver is not None
+    async def _up(self, link: Link, new: bool) -> None:
+        """A link has connected, or connected again."""
+        assert self._receiver is not None
+        if new:
             self.link = link
             self._receiver.subscribe_all(link)
-            await self._on_reconnected(again=self._connected.is_set())
-            self._connected.set()
-            await closed.wait()
-            await asyncio.sleep(1)
-
-    async def _connect(self, link: Link, on_closed: Callable[[], Awaitable[None]]) -> None:
-        await link.connect(
-            **self.settings.connect_options(),
-            name=f"boltws {socket.gethostname()} {os.getpid()} {self.node}",
-            no_echo=True,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=cast(int, 0.25),  # seconds; nats-py sleeps for it
-            connect_timeout=2,
-            ping_interval=int(HEARTBEAT),
-            max_outstanding_pings=_STALE_PINGS,
-            error_cb=self._on_error,
-            disconnected_cb=self._on_disconnected,
-            reconnected_cb=self._on_reconnected,
-            closed_cb=on_closed,
-        )
-
-    async def _on_error(self, error: Exception) -> None:
-        trouble = str(error) or type(error).__name__
-        if "permissions" in trouble.lower():
-            logger.error("backplane %s: %s", self.settings.safe, trouble)
-        # A server that does not let us in resets the connection, which may overtake its reason.
-        if not (isinstance(error, ConnectionResetError) and "uthoriz" in self._trouble):
-            self._trouble = trouble
-
-    async def _on_disconnected(self) -> None:
-        if not self._stopping:
-            logger.warning(
-                "the backplane %s is lost: clients of this node are served on, others' messages "
-                "do not come; trying again until it is back",
-                self.settings.safe,
-            )
-
-    async def _on_reconnected(self, again: bool = True) -> None:
-        if again:
-            logger.warning("the backplane %s is back", self.settings.safe)
-        link = self.link
-        assert link is not None and self._receiver is not None
         await self._receiver.settle(link)
         self.tell(everything=True, hello=True)
 
@@ -395,7 +328,8 @@ class NatsBackplane:
         """A room has lost its last member here: unsubscribe in a while."""
         loop = asyncio.get_running_loop()
         self._emptied[room] = loop.time()
-        if self._linger is None and not self._stopping:
+        assert self._keeper is not None
+        if self._linger is None and not self._keeper.stopping:
             self._linger = loop.call_later(LINGER, self._drop_emptied, loop)
 
     def _drop_emptied(self, loop: asyncio.AbstractEventLoop) -> None:

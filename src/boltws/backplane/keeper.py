@@ -1,0 +1,115 @@
+"""Keeps a node's connection to NATS for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, cast
+
+from ..errors import BackplaneError
+from .peers import HEARTBEAT
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .link import Link
+
+logger = logging.getLogger("boltws")
+
+_STALE_PINGS = 2  # unanswered, two seconds apart, until a connection is given up
+_PAUSE = 1.0  # seconds before another link is tried
+
+
+class Keeper:
+    """One link after the other. nats-py reconnects by itself, but gives up for good where a server
+    that had let it in lets it in no more."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        node: str,
+        writes: Callable[[], int],
+        up: Callable[[Link, bool], Awaitable[None]],
+    ) -> None:
+        self.stopping = False
+        self._settings = settings
+        self._node = node
+        self._writes = writes
+        self._up = up  # called with a link that has connected, and whether it is a new one
+        self._connected = asyncio.Event()
+        self._trouble = ""  # the last error, for who waits for the first connection
+
+    async def connected(self, timeout: float) -> None:
+        """Return when it has been connected. Raises :class:`BackplaneError` after `timeout`."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._connected.wait()
+        except TimeoutError:
+            raise BackplaneError(
+                f"cannot reach the backplane {self._settings.safe}: "
+                f"{self._trouble or 'no answer'}; start it, or mend backplane= or BOLTWS_BACKPLANE"
+            ) from None
+
+    async def keep(self) -> None:
+        """Connect, and go on trying."""
+        from .link import Link
+
+        while not self.stopping:
+            link = Link()
+            link.writes = self._writes
+            closed = asyncio.Event()
+            try:
+                await self._connect(link, closed)
+            except Exception as error:  # a credentials file that is none, for one
+                await self._on_error(error)
+            else:
+                if self._connected.is_set():
+                    self._log_back()
+                await self._up(link, True)
+                self._connected.set()
+                await closed.wait()
+            await asyncio.sleep(_PAUSE)
+
+    async def _connect(self, link: Link, closed: asyncio.Event) -> None:
+        async def on_closed() -> None:
+            closed.set()
+
+        async def on_reconnected() -> None:
+            self._log_back()
+            await self._up(link, False)
+
+        await link.connect(
+            **self._settings.connect_options(),
+            name=f"boltws {socket.gethostname()} {os.getpid()} {self._node}",
+            no_echo=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=cast(int, 0.25),  # seconds; nats-py sleeps for it
+            connect_timeout=2,
+            ping_interval=int(HEARTBEAT),
+            max_outstanding_pings=_STALE_PINGS,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=on_reconnected,
+            closed_cb=on_closed,
+        )
+
+    async def _on_error(self, error: Exception) -> None:
+        trouble = str(error) or type(error).__name__
+        if "permissions" in trouble.lower():
+            logger.error("backplane %s: %s", self._settings.safe, trouble)
+        # A server that does not let us in resets the connection, which may overtake its reason.
+        if not (isinstance(error, ConnectionResetError) and "uthoriz" in self._trouble):
+            self._trouble = trouble
+
+    async def _on_disconnected(self) -> None:
+        if not self.stopping:
+            logger.warning(
+                "the backplane %s is lost: clients of this node are served on, others' messages "
+                "do not come; trying again until it is back",
+                self._settings.safe,
+            )
+
+    def _log_back(self) -> None:
+        logger.warning("the backplane %s is back", self._settings.safe)
