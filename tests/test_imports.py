@@ -18,7 +18,18 @@ PACKAGE = Path(boltws.__file__).parent
 # From the bottom up. A module imports from its own layer and from those below; a new module gets
 # its place here. `server` and the like stand for all that is in them.
 LAYERS: list[set[str]] = [
-    {"calls", "client", "errors", "event", "frames", "ids", "ledger", "remote", "request"},
+    {
+        "addresses",
+        "calls",
+        "client",
+        "errors",
+        "event",
+        "frames",
+        "ids",
+        "ledger",
+        "remote",
+        "request",
+    },
     {
         "channel",
         "cluster",
@@ -28,6 +39,7 @@ LAYERS: list[set[str]] = [
         "options",
         "origin",
         "outbox",
+        "parameters",
         "pipeline",
         "reads",
         "routing",

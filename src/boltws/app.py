@@ -170,7 +170,7 @@ class Bolt:
     def ws_close_client(self, client_id: str, code: int = 1000, reason: str = "") -> bool:
         """Close one client's connection. False where there is no such client."""
         check_close(code, reason)
-        return self._hub.close(client_id, Close(code, reason))
+        return self._hub.close(client_id, Close(int(code), reason))
 
     def ws_client_list(self) -> list[str]:
         """The ids of all clients of this process; ``bolt.cluster.client_list`` asks all."""

@@ -38,6 +38,8 @@ class Attachment(Protocol):
 
     loopback: bool
     """Whether the server is bound to loopback."""
+    server: object
+    """What the server is known by."""
 
     def register(self, runtime: Runtime, endpoint: Endpoint) -> None:
         """Serve under the options of `endpoint`, and have the server's shutdown part with the
@@ -63,8 +65,10 @@ async def serve(
         return
     if kind not in ("http", "websocket"):
         raise BoltError(f"an ASGI server sent a scope of unknown type {kind!r}")
+    attachment = (scope.get("extensions") or {}).get(EXTENSION)
     try:
-        runtime.start()  # done already, but in a mount, where no lifespan reaches
+        # Done already, but in a mount, where no lifespan reaches.
+        runtime.start(server=attachment.server if attachment is not None else None)
     except BoltError as error:
         logger.error("boltws cannot start: %s", error)
         await _fail(kind, scope, receive, send)

@@ -91,7 +91,9 @@ class AsgiClient(Client):
         self._unsent_bytes += size
         if self._sender is None:
             assert self.hub.loop is not None
-            self._sender = self.hub.loop.create_task(self._drain())
+            sender = self.hub.loop.create_task(self._drain())
+            if not sender.done():  # as it is where tasks begin at once (asyncio.eager_task_factory)
+                self._sender = sender
 
     async def _drain(self) -> None:
         limit = self.channel.options.send_buffer_limit
@@ -106,10 +108,21 @@ class AsgiClient(Client):
                 if self.slow and self._unsent_bytes < limit // 4:
                     self.resume_writing()
         except Exception:  # servers differ in what they raise for a peer that is gone
-            self._unsent.clear()
-            self._unsent_bytes = 0
+            self._unsent.appendleft((message, size))
+            self._give_up()
         finally:
             self._sender = None
+
+    def _give_up(self) -> None:
+        """What the server has not taken is lost."""
+        ledger = self.hub.ledger
+        for message, size in self._unsent:
+            self._unsent_bytes -= size
+            if message["type"] == "websocket.send":
+                ledger.handed -= 1
+                ledger.dropped_out["lost"] += 1
+                ledger.bytes_out -= size
+        self._unsent.clear()
 
     async def _send_close(self, message: Message) -> None:
         # granian 2 holds a close back while a `receive` is pending, so none is.
@@ -143,6 +156,7 @@ class AsgiClient(Client):
             if self._timer is not None:
                 self._timer.cancel()
             self.end(lost)
+            self._give_up()
             self.state = CLOSED
             self.hub.closing.discard(self)
         # So that the server waits for it when it stops. Code 1012 is how it tells that it does;
@@ -167,6 +181,8 @@ class AsgiClient(Client):
                 return Close(LOST) if reader.exception() else reader.result()
             if self._sender is not None:  # it is sending the close, and reads on behind it
                 await asyncio.wait([self._sender, aborted], return_when=asyncio.FIRST_COMPLETED)
+            elif reader is self._reader:
+                return Close(LOST)  # `receive` itself was cancelled
 
     async def _read(self) -> Close:
         ledger = self.hub.ledger

@@ -63,7 +63,7 @@ class Calls:
             try:
                 return done.result(timeout=1)
             except TimeoutError:
-                if done.done():
-                    raise  # of the operation's own
+                if done.done():  # just now, or it raised this itself
+                    return done.result()
                 if not loop.is_running():
                     raise NotRunning("the server's event loop has ended") from None

@@ -18,6 +18,7 @@ from .errors import HANDLER_ERROR, HANDLER_TIMEOUT, OVERFLOW, TOO_FAST
 from .event import (
     CONNECT,
     MESSAGE,
+    ConnectEvent,
     DisconnectEvent,
     Event,
     MessageEvent,
@@ -181,8 +182,11 @@ class Channel:
             client.waiting = deque()
         client.waiting.append(DISCONNECTED)
         if not client.busy:
-            # Not at once: whoever closes may be in the middle of another client's handler.
-            self.resume(client)
+            # Not at once: whoever closes may be in the middle of another client's handler, whose
+            # context variables are not this client's either.
+            client.busy = True
+            assert self.hub.loop is not None
+            self.hub.loop.call_soon(self._go_on, client, context=self.hub.context.copy())
 
     def give_up(self, client: Client) -> None:
         """Drop what waits, counted: the shutdown's deadline has passed."""
@@ -279,6 +283,8 @@ class Channel:
             if goes_on and (ran % TURN == 0 or task.cancelling()):
                 goes_on = await self._yield(client)
             if not goes_on:
+                # Where it raised as well, its cancellation is still to come (before Python 3.13).
+                await self._yield(client)
                 self.resume(client)  # in another task: this one was cancelled, for a reason
                 return
             following = self._next(client)
@@ -374,7 +380,8 @@ class Channel:
         elif kind != CONNECT:
             self.hub.finished(event.client)
         self.report(event, error)
-        if kind == CONNECT or self.options.error_policy == "close":
+        established = not isinstance(event, ConnectEvent) or event.established
+        if not established or self.options.error_policy == "close":
             event.client.close(HANDLER_TIMEOUT if timed_out else HANDLER_ERROR)
 
     def report(self, event: Event, error: BaseException) -> None:

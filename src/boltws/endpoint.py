@@ -218,7 +218,7 @@ class Endpoint:
             handlers[kind] = [as_step(registered.resolve(), threads)] if registered else []
         self.before_connect = compose(befores, ())
         pipelines = (
-            compose((), [*handlers[CONNECT], *afters]),
+            compose((), [*handlers[CONNECT], *([_establish, *afters] if afters else ())]),
             compose(befores, [*handlers[MESSAGE], *afters]),
             compose(befores, [*handlers[DISCONNECT], *afters]),
         )
@@ -227,6 +227,11 @@ class Endpoint:
     def unseal(self) -> None:
         """After a stop, or a start that failed, callbacks may be added again."""
         self._middleware.unseal()
+
+
+def _establish(event: Any) -> None:
+    """Behind `on_connect`: an after that raises ends no connection."""
+    event.established = True
 
 
 def _unsealed(event: Any) -> None:

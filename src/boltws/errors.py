@@ -90,9 +90,14 @@ def check_close(code: int, reason: str) -> None:
         raise ValueError(f"a close reason has at most 123 UTF-8 bytes, this one has {size}")
 
 
+def is_whole(number: object) -> bool:
+    """Whether it is an ``int``, an ``IntEnum``'s too; ``True`` is none."""
+    return isinstance(number, int) and not isinstance(number, bool)
+
+
 def is_sendable(code: int) -> bool:
     """Whether a close frame of ours may carry `code`."""
-    return type(code) is int and (
+    return is_whole(code) and (
         1007 <= code <= 1014 or code in (1000, 1001, 1003) or 3000 <= code <= 4999
     )
 

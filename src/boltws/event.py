@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .errors import NO_CODE, Close, NoEvent, NotAborting, check_close
+from .errors import NO_CODE, Close, NoEvent, NotAborting, check_close, is_whole
 from .frames import binary_frame, text_frame
 from .request import Request
 
@@ -27,11 +27,11 @@ class Refusal:
     __slots__ = ("headers", "reason", "status")
 
     def __init__(self, status: int, reason: str, headers: Headers) -> None:
-        if type(status) is not int or not 300 <= status <= 599:
+        if not is_whole(status) or not 300 <= status <= 599:
             raise ValueError(f"a refusal's status is 300 to 599, not {status!r}")
         if not isinstance(reason, str):
             raise TypeError(f"a refusal's reason is a str, not {type(reason).__name__}")
-        self.status = status
+        self.status = int(status)  # http.HTTPStatus is one too
         self.reason = reason
         self.headers = check_headers(headers)
 
@@ -165,7 +165,7 @@ class Event:
     def close(self, code: int = 1000, reason: str = "") -> bool:
         """Close this connection. False when it has ended already."""
         check_close(code, reason)
-        return self.client.hub.close(self.client.id, Close(code, reason))
+        return self.client.hub.close(self.client.id, Close(int(code), reason))
 
     def abort(self, status: int = 403, reason: str = "", headers: Headers = ()) -> None:
         """In a before: skip the rest of the befores, the handler and the afters.
@@ -184,8 +184,12 @@ class MessageEvent(Event):
 
 
 class ConnectEvent(Event):
-    __slots__ = ("_headers",)
+    __slots__ = ("_headers", "established")
     type = CONNECT
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self.established = False  # `on_connect` has not raised
 
     @property
     def response_headers(self) -> list[tuple[str, str]]:

@@ -71,9 +71,14 @@ def binary_frame(data: str | bytes | bytearray | memoryview) -> bytes:
                 f"a str given as binary data must be base64 ({error}); "
                 "give bytes to send them as they are"
             ) from None
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return encode(BINARY, bytes(data))
-    raise TypeError(f"binary data is bytes-like or a base64 str, not {type(data).__name__}")
+    if isinstance(data, bytes):
+        return encode(BINARY, data)
+    try:
+        return encode(BINARY, bytes(memoryview(data)))
+    except TypeError:
+        raise TypeError(
+            f"binary data is bytes-like or a base64 str, not {type(data).__name__}"
+        ) from None
 
 
 def close_frame(close: Close) -> bytes:

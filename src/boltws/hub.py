@@ -7,12 +7,13 @@ blocks for its result.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable
+from contextvars import Context, copy_context
 from itertools import chain
 from threading import get_ident
 from types import MappingProxyType as Frozen
 
+from .addresses import Addresses, host_of_request
 from .calls import Calls
 from .client import CLOSED, OPEN, Client, waiting_messages
 from .errors import LOST, SLOW_CONSUMER, Close, NotRunning
@@ -20,7 +21,6 @@ from .ids import id_source
 from .ledger import Ledger, Stats
 from .outbox import ENOUGH, Outbox
 from .remote import Backplane, Traffic
-from .request import Request
 
 GRACE = 1.0  # seconds that disconnects get when the shutdown's deadline has passed
 
@@ -37,6 +37,7 @@ class Hub:
         "call",
         "clients",
         "closing",
+        "context",
         "cutting",
         "deflating",
         "ending",
@@ -59,7 +60,8 @@ class Hub:
         self.ending: set[Client] = set()  # ended, their disconnect not yet handled
         self.running: dict[asyncio.Task[None], Client] = {}  # pipelines that await
         self.cutting: set[Client] = set()  # whose pipelines are cancelled: the deadline has passed
-        self.addresses: Counter[str] | None = None  # clients by address, where that is limited
+        self.addresses: Addresses | None = None  # where it is limited how many one may have
+        self.context = Context()  # of the start: nobody's
         self.deflating = 0  # clients that agreed on compression
         self.outbox = Outbox(None, ENOUGH)
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -75,13 +77,15 @@ class Hub:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Work on `loop`, in the calling thread."""
         self.loop = loop
+        self.context = copy_context()
         self.outbox = Outbox(loop, self.outbox.enough)
         self.thread = get_ident()
         self.node, self.next_id = id_source()  # for each process, also after a fork
         self._calls.start(loop)
         self.running.clear()
-        for client in list(self.clients.values()):  # the last loop ended without a word
+        for client in [*self.clients.values(), *self.ending]:  # the last loop ended without a word
             self._inherit(client)
+        self.closing.clear()
 
     def _inherit(self, client: Client) -> None:
         """Bring the life of a client whose loop is gone to its end, on this one."""
@@ -89,9 +93,13 @@ class Hub:
             client.channel.abandon(client)
         client.channel.give_up(client)
         client.busy = False
-        client.end(Close(LOST))
+        if client.ended is None:
+            client.end(Close(LOST))
+        elif client.waiting:
+            client.channel.resume(client)
+        else:  # its disconnect was what ran
+            self.finished(client)
         client.state = CLOSED
-        self.closing.discard(client)
 
     def stop(self) -> None:
         """Refuse operations from now on, those that other threads wait for too."""
@@ -107,7 +115,7 @@ class Hub:
         self.clients[client.id] = client
         self.deflating += client.deflate is not None
         if self.addresses is not None:
-            self.count_address(address_of(client), 1)
+            self.addresses.add(host_of_request(client.request))
         ledger = self.ledger
         ledger.connections_opened += 1
         if len(self.clients) > ledger.connections_peak:
@@ -120,7 +128,7 @@ class Hub:
         self.ending.add(client)
         self.closing.add(client)
         if self.addresses is not None:
-            self.count_address(address_of(client), -1)
+            self.addresses.drop(host_of_request(client.request))
         assert client.ended is not None
         self.ledger.closed[client.ended.code] += 1
         for room in client.rooms or ():
@@ -132,13 +140,6 @@ class Hub:
         if client.slow:
             client.slow = 0
             self.caught_up(client)
-
-    def count_address(self, host: str, by: int) -> None:
-        """One connection more or less from `host`; those without any take no memory."""
-        assert self.addresses is not None
-        self.addresses[host] += by
-        if not self.addresses[host]:
-            del self.addresses[host]
 
     def finished(self, client: Client) -> None:
         """The `disconnect` of `client` has been handled."""
@@ -188,7 +189,7 @@ class Hub:
         remote = self.remote
         if remote is None:
             return self.deliver(room, frame, exclude)
-        left_out = (exclude,) if exclude and isinstance(exclude, str) else tuple(exclude)
+        left_out = (exclude,) if exclude and isinstance(exclude, str) else tuple(exclude or ())
         remote.check_size(frame, len(left_out))
         taken = self.deliver(room, frame, left_out)
         remote.broadcast(room, frame, left_out)
@@ -263,8 +264,13 @@ class Hub:
             return True
         assert self.loop is not None
         waiter: asyncio.Future[bool] = self.loop.create_future()
-        self._drains.setdefault(client, []).append(waiter)
-        return await waiter
+        waiters = self._drains.setdefault(client, [])
+        waiters.append(waiter)
+        try:
+            return await waiter
+        finally:
+            if waiter.cancelled():
+                waiters.remove(waiter)
 
     # Closing.
 
@@ -393,12 +399,6 @@ class Hub:
 def _end_turn(client: Client) -> None:
     if client.slow:
         client.slow = 2
-
-
-def address_of(client: Client) -> str:
-    """The address a client is counted under; ``""`` where it has none."""
-    address = Request(client.request).client
-    return address.host if address else ""
 
 
 def check_room(room: str) -> None:

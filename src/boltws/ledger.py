@@ -110,7 +110,7 @@ class Stats:
         """An empty ``str`` when the books balance, else the equation that does not hold."""
         came = self.handled + self.failed + self.aborted + self.timed_out
         came += self.running + self.waiting + sum(self.dropped_in.values())
-        if self.received != came:
+        if self.received != came or self.running < 0:
             return f"received {self.received}, accounted for {came}: {self}"
         went = self.handed + sum(self.dropped_out.values())
         if self.sends != went:

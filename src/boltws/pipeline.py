@@ -19,40 +19,56 @@ Pipeline = Step
 def takes_event(callback: Callback) -> bool:
     """Whether a callback takes the event (True) or nothing (False).
 
-    Raises :class:`ConfigurationError` for one that takes anything else.
+    Raises :class:`ConfigurationError` for one that takes anything else, and for a generator
+    function, which would never run.
     """
+    called = _called(callback)
+    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+        raise ConfigurationError(
+            f"callback {name_of(callback)} must be no generator: it has a yield, so a call would "
+            "run nothing; send with event.reply(...)"
+        )
     try:
-        signature = inspect.signature(callback)
+        signature = inspect.signature(callback, follow_wrapped=False)
     except (TypeError, ValueError):
         return True  # a builtin without a signature
-    try:
-        signature.bind(None)
-    except TypeError:
-        pass
-    else:
-        return True
-    try:
-        signature.bind()
-    except TypeError:
+    event, nothing = _takes(signature, 1), _takes(signature, 0)
+    if event and nothing and hasattr(callback, "__wrapped__"):  # (*args): it hands on what it gets
+        wrapped = inspect.signature(callback)
+        return _takes(wrapped, 1) or not _takes(wrapped, 0)
+    if not event and not nothing:
         raise ConfigurationError(
             f"callback {name_of(callback)}{signature} must take the event or nothing"
-        ) from None
-    return False
+        )
+    return event
 
 
 def takes_error(callback: Callback) -> None:
     """Raise :class:`ConfigurationError` unless a callback takes an event and an exception."""
+    if not callable(callback):
+        raise ConfigurationError(f"on_error takes a callable, not {callback!r}")
     try:
-        signature = inspect.signature(callback)
+        signature = inspect.signature(callback, follow_wrapped=False)
     except (TypeError, ValueError):
         return
-    try:
-        signature.bind(None, None)
-    except TypeError:
+    if not _takes(signature, 2):
         raise ConfigurationError(
             f"on_error callback {name_of(callback)}{signature} must take the event and the "
             "exception"
-        ) from None
+        )
+
+
+def _called(callback: Any) -> Any:
+    """The function that runs: an object's is its ``__call__``."""
+    return callback if inspect.isroutine(callback) else callback.__call__
+
+
+def _takes(signature: inspect.Signature, arguments: int) -> bool:
+    try:
+        signature.bind(*[None] * arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def name_of(callback: Callback) -> str:
@@ -72,9 +88,7 @@ def as_step(callback: Callback, workers: Workers | None) -> Step:
         def step(event: Event) -> Any:
             return callback()
 
-    target: Any = callback
-    called = target if inspect.isroutine(target) else target.__call__
-    if workers is None or inspect.iscoroutinefunction(inspect.unwrap(called)):
+    if workers is None or inspect.iscoroutinefunction(inspect.unwrap(_called(callback))):
         return step
 
     async def in_thread(event: Event) -> Any:

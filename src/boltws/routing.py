@@ -13,9 +13,10 @@ from urllib.parse import unquote
 from uuid import UUID
 
 from .errors import ConfigurationError
+from .parameters import ANYTHING, Parameters, Piece
 
 _CONVERTERS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "str": (r".+", str),
+    "str": (ANYTHING, str),
     "int": (r"[0-9]{1,640}", int),
     "float": (r"[0-9]+(?:\.[0-9]+)?", float),
     "uuid": (r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", UUID),
@@ -47,27 +48,36 @@ class Pattern:
         self._segments = [self._segment(s, i == len(segments) - 1) for i, s in enumerate(segments)]
         self.shape = tuple(s if isinstance(s, str) else s.pattern for s in self._segments)
 
-    def _segment(self, segment: str, last: bool) -> str | re.Pattern[str]:
-        """A literal segment, or the expression for one that holds parameters."""
+    def _segment(self, segment: str, last: bool) -> str | re.Pattern[str] | Parameters:
+        """A literal segment, or what matches one that holds parameters."""
         if segment.startswith(":"):
             segment = "{" + segment[1:] + "}"
-        parts: list[str] = []
+        pieces: list[Piece] = []
         position = 0
         for match in _PARAMETER.finditer(segment):
-            parts.append(self._literal(segment[position : match.start()]))
-            parts.append(self._parameter(match[1], whole=match[0] == segment, last=last))
+            before = self._literal(segment[position : match.start()])
+            if pieces and not before:
+                raise ConfigurationError(
+                    f"path {self.path!r}: text must stand between two parameters of a segment"
+                )
+            pieces.append((before, *self._parameter(match[1], match[0] == segment, last)))
             position = match.end()
         tail = self._literal(segment[position:])
-        if not parts:
+        if not pieces:
             return segment
-        return re.compile("".join(parts) + tail, re.DOTALL)
+        groups = [f"{re.escape(before)}(?P<{name}>{kind})" for before, name, kind in pieces]
+        pattern = "".join(groups) + re.escape(tail)
+        if len(pieces) > 1:
+            return Parameters(pieces, tail, pattern)
+        return re.compile(pattern, re.DOTALL)
 
     def _literal(self, text: str) -> str:
         if "{" in text or "}" in text:
             raise ConfigurationError(f"path {self.path!r}: a brace is not closed in {text!r}")
-        return re.escape(text)
+        return text
 
-    def _parameter(self, spec: str, whole: bool, last: bool) -> str:
+    def _parameter(self, spec: str, whole: bool, last: bool) -> tuple[str, str]:
+        """Its name, and the expression of its converter."""
         name, colon, kind = spec.partition(":")
         kind = kind if colon else "str"
         if not _NAME.fullmatch(name):
@@ -90,7 +100,7 @@ class Pattern:
                 )
             self._rest = name
         expression, self.converters[name] = _CONVERTERS[kind]
-        return f"(?P<{name}>{expression})"
+        return name, expression
 
     @property
     def is_literal(self) -> bool:
@@ -128,7 +138,7 @@ class Pattern:
             elif (found := want.fullmatch(segment)) is None:
                 return None
             else:
-                params.update(found.groupdict())
+                params.update(found if isinstance(found, dict) else found.groupdict())
         for name, expression in self._where.items():
             if expression.fullmatch(params[name]) is None:
                 return None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
+from .addresses import Addresses, host_of
 from .client import OPEN, Client
 from .endpoint import Endpoint, Middleware
 from .errors import GOING_AWAY, AlreadyStarted, ConfigurationError
@@ -56,7 +57,8 @@ class Runtime:
         self._watchdog: Watchdog | None = None
         self.patience = 1.0  # seconds that the event loop may be blocked before it is told
         self._drained: asyncio.Task[None] | None = None
-        self._parted: asyncio.AbstractEventLoop | None = None  # the loop of the last shutdown
+        # The last shutdown of a server without a lifespan: its loop, and what it is known by.
+        self._parted: tuple[asyncio.AbstractEventLoop, object] | None = None
 
     def add_endpoint(self, path: str, given: Mapping[str, Any]) -> Endpoint:
         """Register an endpoint. Raises :class:`ConfigurationError` when its path is taken."""
@@ -99,14 +101,15 @@ class Runtime:
         for endpoint in self.endpoints:
             endpoint.unseal()
 
-    def start(self, by_lifespan: bool = False) -> None:
-        """Start on the running loop, unless that is done. Raises what :meth:`seal` raises, and
-        :class:`AlreadyStarted` while it runs on another loop."""
+    def start(self, by_lifespan: bool = False, server: object = None) -> None:
+        """Start on the running loop, unless that is done. `server` is what our own is known by.
+        Raises what :meth:`seal` raises, and :class:`AlreadyStarted` while it runs on another
+        loop."""
         loop = asyncio.get_running_loop()
         if self.hub.loop is loop and self.hub.thread == get_ident():
             self.by_lifespan |= by_lifespan
             return
-        if loop is self._parted and not by_lifespan:
+        if not by_lifespan and self._has_parted(loop, server):
             return  # the server is shutting down: handshakes are refused
         if self.hub.loop is not None and self.hub.loop.is_running():
             raise AlreadyStarted(
@@ -119,9 +122,10 @@ class Runtime:
         self._drained = None
         self.by_lifespan = by_lifespan
         self.accepting = True
-        if self.options.max_connections_per_address is not None:
-            self.hub.addresses = Counter()
+        self.handshakes.clear()  # of a loop that ended without a word
         self.hub.start(loop)
+        if self.options.max_connections_per_address is not None:
+            self.hub.addresses = Addresses()
         if self.hub.remote is not None:
             self.hub.remote.start(self.hub)
         elif (workers := workers_asked_for()) > 1:
@@ -132,6 +136,12 @@ class Runtime:
             )
         self._watchdog = Watchdog(loop, get_ident(), self._loop_was_blocked, self.patience)
         self._watchdog.start()
+
+    def _has_parted(self, loop: asyncio.AbstractEventLoop, server: object) -> bool:
+        """Whether `server` has had its shutdown; a request beside a WebSocket names no server."""
+        if self._parted is None or self._parted[0] is not loop:
+            return False
+        return server is None or server is self._parted[1]
 
     async def connected(self) -> None:
         """Return when other nodes are heard. Raises :class:`BackplaneError`."""
@@ -151,17 +161,16 @@ class Runtime:
     @contextmanager
     def handshake(self, task: asyncio.Task[Any], address: Address | None) -> Iterator[None]:
         """A handshake is in progress: it is told of the stop, and counts as a connection."""
-        counted = self.hub.addresses is not None
-        host = address.host if address else ""
+        addresses, host = self.hub.addresses, host_of(address)
         self.handshakes.add(task)
-        if counted:
-            self.hub.count_address(host, 1)
+        if addresses is not None:
+            addresses.add(host)
         try:
             yield
         finally:
             self.handshakes.discard(task)
-            if counted:
-                self.hub.count_address(host, -1)
+            if addresses is not None:
+                addresses.drop(host)
 
     def is_full(self, address: Address | None) -> bool:
         """Whether there are too many connections, at all or from `address`; the handshake that
@@ -171,7 +180,7 @@ class Runtime:
         most = self.options.max_connections_per_address
         if most is None or self.hub.addresses is None:
             return False
-        return self.hub.addresses[address.host if address else ""] > most
+        return self.hub.addresses.count(host_of(address)) > most
 
     def warn_if_not_enforced(self) -> None:
         """Say once which options were set that the server underneath will not enforce."""
@@ -210,15 +219,16 @@ class Runtime:
 
     # Stop.
 
-    async def drain(self) -> None:
-        """Part with all clients, as a shutdown must; whoever calls first, it happens once."""
+    async def drain(self, server: object = None) -> None:
+        """Part with all clients, as a shutdown must (of `server`, where it is our own and no
+        lifespan reaches it); whoever calls first, it happens once."""
         if not self.started:
             return
         if self._drained is None:
-            self._drained = self.spawn(self._drain())
+            self._drained = self.spawn(self._drain(server))
         await asyncio.shield(self._drained)
 
-    async def _drain(self) -> None:
+    async def _drain(self, server: object) -> None:
         loop = asyncio.get_running_loop()
         hub = self.hub
         self.accepting = False
@@ -254,7 +264,7 @@ class Runtime:
         if self.hub.remote is not None:
             await self.hub.remote.stop()
         if not self.by_lifespan:
-            self._parted = loop
+            self._parted = (loop, server)
             self.stop()
 
     def _part_with(self, clients: Iterable[Client]) -> None:

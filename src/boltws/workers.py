@@ -33,10 +33,10 @@ class Workers:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
         context = copy_context()
+        if self._threads < min(self._busy + 1, self._limit):
+            Thread(target=self._work, name=f"boltws-{self._threads + 1}", daemon=True).start()
+            self._threads += 1  # where the system gives no thread the callback has failed
         self._busy += 1
-        if self._threads < min(self._busy, self._limit):
-            self._threads += 1
-            Thread(target=self._work, name=f"boltws-{self._threads}", daemon=True).start()
         self._jobs.put((lambda: context.run(call, *args), done, loop))
         return done
 

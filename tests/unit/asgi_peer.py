@@ -119,6 +119,7 @@ class FakeSocket:
 
     def __init__(self, loopback: bool = False) -> None:
         self.loopback = loopback
+        self.server = self
         self.registered: list[Endpoint] = []
         self.attached: list[FakeClient] = []
         self.aborted = 0

@@ -37,9 +37,9 @@ def encode_name(name: bytes) -> str:
     return base64.urlsafe_b64encode(name).rstrip(b"=").decode()
 
 
-def node_of(client_id: str) -> str | None:
+def node_of(client_id: object) -> str | None:
     """The node that a client id was made on, ten hex digits; None for what is no client id."""
-    if not _CLIENT_ID.fullmatch(client_id):
+    if not isinstance(client_id, str) or not _CLIENT_ID.fullmatch(client_id):
         return None
     return node_part(client_id)
 

@@ -70,6 +70,8 @@ def negotiate(offers: Iterable[str]) -> tuple[Inflater, str] | None:
                     answer, codec = _FACTORY.process_request_params(parameters, [])
                 except NegotiationError:
                     continue  # another offer may do
+                if codec.local_max_window_bits < 9:
+                    continue  # zlib cannot compress so; websockets before 17 agrees to it
                 return Inflater(codec), build_extension([(name, answer)])
     return None
 

@@ -100,6 +100,7 @@ class Socket:
         part: Callable[[], None],
     ) -> None:
         self.loopback = loopback
+        self.server = wires
         self._transport = transport
         self._wires = wires
         self._key = key

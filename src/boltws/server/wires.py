@@ -74,7 +74,7 @@ class Wires:
         runtime.own_server = True
         if runtime not in self._drainers:
             self._warn_of_other_options(runtime.options)
-            drainer = self._drainers[runtime] = Drainer(runtime, self._connections.discard)
+            drainer = self._drainers[runtime] = Drainer(runtime, self, self._connections.discard)
             self._connections.add(drainer)
 
     def _warn_of_other_options(self, options: Options) -> None:
@@ -156,8 +156,9 @@ class Drainer:
     """Stands for a Bolt among uvicorn's connections: it is told of the shutdown and waited for,
     under a mount too, where no lifespan reaches."""
 
-    def __init__(self, runtime: Runtime, gone: Callable[[Drainer], None]) -> None:
+    def __init__(self, runtime: Runtime, server: object, gone: Callable[[Drainer], None]) -> None:
         self._runtime = runtime
+        self._server = server
         self._gone = gone
         self._task: asyncio.Task[None] | None = None
 
@@ -165,7 +166,7 @@ class Drainer:
         """uvicorn shuts down."""
         if self._task is None:
             self._runtime.accepting = False
-            self._task = asyncio.get_running_loop().create_task(self._runtime.drain())
+            self._task = asyncio.get_running_loop().create_task(self._runtime.drain(self._server))
             self._task.add_done_callback(lambda _: self._gone(self))
 
 
