@@ -149,21 +149,23 @@ class Channel:
         assert self.options.rate_limit is not None and self.hub.loop is not None
         messages, seconds = self.options.rate_limit
         now = self.hub.loop.time()
-        left, then = client.allowance or (float(messages), now)
+        left, then, timed = client.allowance or (float(messages), now, False)
         left = min(messages, left + (now - then) * messages / seconds) - 1
         policy = self.options.rate_policy
         if left < 0 and policy != "pause" and client.state == OPEN:
             self.ledger.received += 1
             self.ledger.dropped_in["rate"] += 1
-            client.allowance = (left + 1, now)
+            client.allowance = (left + 1, now, timed)
             if policy == "close":
                 client.close(TOO_FAST)
             return False
-        client.allowance = (left, now)
+        client.allowance = (left, now, timed)
         full = self._put(client, message)
         if left < 1 and policy == "pause" and client.state == OPEN:
-            client.hold(RATE)
-            self.hub.loop.call_later((1 - left) * seconds / messages, client.release, RATE)
+            if not timed:  # as it is while what a lost peer had sent is read to its end
+                client.allowance = (left, now, True)
+                client.hold(RATE)
+                self.hub.loop.call_later((1 - left) * seconds / messages, _refill, client)
             return True
         return full
 
@@ -399,6 +401,14 @@ class Channel:
             self._on_error(event, error)
         finally:
             reset_current(token)
+
+
+def _refill(client: Client) -> None:
+    """The rate limit allows another message."""
+    assert client.allowance is not None
+    left, then, _ = client.allowance
+    client.allowance = (left, then, False)
+    client.release(RATE)
 
 
 def _uncancel() -> bool:

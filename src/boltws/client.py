@@ -70,7 +70,8 @@ class Client:
         self.request = b""
         self.params: dict[str, str] = _NO_PARAMS
         self.ended: Close | None = None
-        self.allowance: tuple[float, float] | None = None  # rate limit: (messages left, when)
+        # Rate limit: messages left, at what time, and whether a timer is set to let it read on.
+        self.allowance: tuple[float, float, bool] | None = None
 
     # What the wire does.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -153,6 +154,24 @@ async def test_a_receive_that_raises(start: Start) -> None:
     assert seen == [(1006, "")]
 
 
+async def test_a_receive_that_is_cancelled(start: Start) -> None:
+    """By whatever the app around it does: the connection is lost as well."""
+    seen: list[Any] = []
+    bolt = echo(seen)
+    start(bolt)
+    answers = iter([{"type": "websocket.connect"}])
+
+    async def receive() -> Any:
+        for answer in answers:
+            return answer
+        raise asyncio.CancelledError
+
+    async def send(message: Any) -> None: ...
+
+    await bolt({"type": "websocket", "path": "/p", "headers": []}, receive, send)
+    assert seen == [(1006, "")]
+
+
 # Limits.
 
 
@@ -293,6 +312,43 @@ async def test_a_peer_that_is_gone_while_we_send(start: Start) -> None:
     await turns()
     await peer.leaves(1006)
     assert seen == [(1006, "")]
+    stats = bolt.stats()
+    assert (stats.sends, stats.handed, stats.dropped_out) == (2, 0, {"lost": 2})
+    assert stats.bytes_out == 0
+
+
+async def test_what_waits_when_the_peer_leaves_is_lost(start: Start) -> None:
+    """Counted: the server was never given it."""
+    bolt = echo()
+    peer = await connected(start, bolt)
+    peer.flows.clear()
+    peer.says("a", "b", "c")
+    await turns()
+    leaving = asyncio.ensure_future(peer.leaves(1006))
+    await turns()
+    peer.flows.set()
+    await leaving
+    await turns()
+    stats = bolt.stats()
+    assert (stats.sends, stats.handed, stats.dropped_out) == (3, 1, {"lost": 2})
+    assert (peer.got, stats.bytes_out) == (["a"], 3)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
+async def test_tasks_that_begin_at_once(start: Start) -> None:
+    """asyncio.eager_task_factory: the sender has ended when it is made, and another is made."""
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+    try:
+        bolt = echo()
+        peer = await connected(start, bolt)
+        for text in "abc":
+            peer.says(text)
+            await turns()
+        assert peer.got == ["a", "b", "c"]
+        await peer.leaves()
+    finally:
+        loop.set_task_factory(None)
 
 
 async def test_one_that_never_reads_is_aborted_at_the_shutdown(start: Start, clock: Clock) -> None:

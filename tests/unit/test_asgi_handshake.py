@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -146,7 +147,8 @@ async def test_abort(start: Start, style: str) -> None:
 async def test_an_aborts_own_answer(start: Start) -> None:
     """The status, text and headers that were given."""
     bolt = Bolt()
-    bolt.ws("/p").before(lambda event: event.abort(401, "wer da? é", {"WWW-Authenticate": "Basic"}))
+    header = {"WWW-Authenticate": "Basic"}
+    bolt.ws("/p").before(lambda event: event.abort(HTTPStatus(401), "wer da? é", header))
     start(bolt)
     status, headers, body = await AsgiPeer(bolt).refused()
     assert (status, body.decode()) == (401, "wer da? é")

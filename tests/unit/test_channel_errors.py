@@ -277,6 +277,45 @@ async def test_a_handler_that_cancels_its_own_task(
 # on_error.
 
 
+async def test_an_after_of_connect(start: Start, logged: Errors) -> None:
+    """Only `on_connect` itself ends the connection, or what `error_policy` says."""
+    for policy, closes in (("keep", []), ("close", [1011])):
+        bolt = Bolt(error_policy=policy)
+        bolt.ws("/p", lambda event: None, None).after(raiser("def"))
+        client = start(bolt).connect()
+        assert [close.code for close in client.closes] == closes
+    assert len(logged.records) == 2 + 1  # the closed one's disconnect has the after as well
+
+
+async def test_a_callback_that_cancels_itself_and_raises(start: Start, logged: Errors) -> None:
+    """It has failed, once, and the next event starts behind it."""
+    bolt = Bolt()
+    running: list[str] = []
+    most: list[int] = []
+
+    async def said(event: Event) -> None:
+        running.append(event.message)
+        most.append(len(running))
+        try:
+            await asyncio.sleep(0)
+            if event.message == "1":
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+                raise ValueError("gave up")
+            await asyncio.sleep(0)
+        finally:
+            running.remove(event.message)
+
+    bolt.ws("/p", None, said)
+    client = start(bolt).connect()
+    client.says(*"1234")
+    await client.quiet()
+    stats = bolt.stats()
+    assert most == [1, 1, 1, 1]
+    assert (stats.handled, stats.failed, stats.running, stats.errors) == (3, 1, 0, 1)
+
+
 async def test_on_error_may_raise(start: Start, logged: Errors) -> None:
     """That is logged as well, and does no more harm, whatever it raises."""
     bolt = Bolt()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,6 +61,15 @@ def test_a_code_that_cannot_go_out(code: object) -> None:
     with pytest.raises(ValueError, match="3000 to 4999") as caught:
         check_close(code, "")  # type: ignore[arg-type]
     assert repr(code) in str(caught.value)
+
+
+def test_an_enum_of_codes_may_be_used() -> None:
+    """It is a whole number too."""
+
+    class Code(IntEnum):
+        BANNED = 4001
+
+    check_close(Code.BANNED, "")
 
 
 def test_a_reason_has_at_most_123_bytes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from array import array
 from typing import Any
 
 import pytest
@@ -115,6 +116,7 @@ def test_a_view_of_any_layout_is_taken() -> None:
     """A memoryview with gaps, or of wider items, goes out as the bytes it shows."""
     assert binary_frame(memoryview(b"a.b.c.")[::2]) == binary_frame(b"abc")
     assert binary_frame(memoryview(b"abcd").cast("H")) == binary_frame(b"abcd")
+    assert binary_frame(array("H", b"abcd")) == binary_frame(b"abcd")
 
 
 @pytest.mark.parametrize("message", ["\ud800", "ok \udfff", "\udc00\ud83d"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -157,6 +158,24 @@ async def test_off_the_lists_at_once(start: Start, how: str) -> None:
     after = ("b", "a"), [other.id], [other.id], 0
     assert seen == [("behind", *after), ("disconnect", *after)]
     assert bolt.stats().rooms == 1
+
+
+async def test_a_disconnect_has_no_context_of_another_client(start: Start) -> None:
+    """Whoever closes a client keeps their context variables to themselves."""
+    user: ContextVar[str] = ContextVar("user", default="nobody")
+    seen: list[str] = []
+    bolt = Bolt()
+
+    def said(event: Event) -> None:
+        user.set("alice")
+        bolt.ws_close_client(event.message)
+
+    bolt.ws("/p", None, said, lambda event: seen.append(user.get()))
+    flow = start(bolt)
+    alice, bob = flow.connect(), flow.connect()
+    alice.says(bob.id)
+    await bob.over.wait()
+    assert seen == ["nobody"]
 
 
 async def test_all_in_a_room_leave_together(start: Start) -> None:

@@ -173,6 +173,7 @@ async def test_a_drain_that_is_cancelled(start: Start) -> None:
     await turns()
     waiting[0].cancel()
     await turns()
+    assert len(flow.hub._drains[client]) == 1  # nothing is kept of it
     client.reads()
     assert await waiting[1] is True
 

@@ -11,7 +11,7 @@ import pytest
 
 from boltws import ConfigurationError, NotAborting
 from boltws.event import Event, MessageEvent
-from boltws.pipeline import Step, as_step, compose, is_awaitable, name_of, takes_event
+from boltws.pipeline import Step, as_step, compose, is_awaitable, name_of, takes_error, takes_event
 from boltws.workers import Workers
 
 
@@ -99,6 +99,12 @@ class Awaitable:
         ([].append, True),
         ([].clear, False),
         (dict, True),
+        (functools.wraps(lambda user, event: None)(lambda event: None), True),
+        (functools.wraps(lambda event: None)(lambda: None), False),
+        (functools.wraps(lambda: None)(lambda event: None), True),
+        (functools.wraps(lambda: None)(lambda *args: None), False),
+        (functools.wraps(lambda event: None)(lambda *args: None), True),
+        (functools.wraps(lambda user, event: None)(lambda *args: None), True),
     ],
 )
 def test_what_a_callback_takes(callback: Callable[..., Any], takes: bool) -> None:
@@ -115,6 +121,33 @@ def test_what_cannot_be_called(callback: Callable[..., Any]) -> None:
         takes_event(callback)
     assert "lambda" in str(caught.value)
     assert "key" in str(caught.value) or "(a, b)" in str(caught.value)
+
+
+def _yields(event: Event) -> Generator[None, None, None]:
+    yield
+
+
+async def _yields_async(event: Event) -> Any:
+    yield
+
+
+class _Yields:
+    def __call__(self, event: Event) -> Any:
+        yield
+
+
+@pytest.mark.parametrize("callback", [_yields, _yields_async, _Yields()])
+def test_a_generator_is_refused(callback: Callable[..., Any]) -> None:
+    """A call of it would run nothing, and be counted as handled."""
+    with pytest.raises(ConfigurationError, match="must be no generator"):
+        takes_event(callback)
+
+
+@pytest.mark.parametrize("callback", ["report", 4, None])
+def test_on_error_takes_a_callable(callback: Any) -> None:
+    """No name, as the others do, and the error says so."""
+    with pytest.raises(ConfigurationError, match="on_error takes a callable"):
+        takes_error(callback)
 
 
 def test_names_for_the_log() -> None:

@@ -107,6 +107,21 @@ async def test_no_more_threads_than_needed(workers: Workers) -> None:
     assert len(names) == 1
 
 
+async def test_a_thread_that_cannot_start(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call fails, and the next one gets its thread."""
+    with monkeypatch.context() as patch:
+
+        def start(self: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="new thread"):
+            workers.submit(lambda: None)
+    assert await workers.submit(lambda: "next") == "next"
+
+
 async def test_a_call_that_nobody_waits_for(workers: Workers) -> None:
     """Its future was cancelled: the thread ends it, and nothing is set twice."""
     gate = Gate()

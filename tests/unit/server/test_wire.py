@@ -337,6 +337,18 @@ async def test_a_policy_may_close_in_the_backlog(options: dict[str, Any], code: 
 
 
 @in_virtual_time
+async def test_a_rate_keeps_no_lost_client() -> None:
+    """A pausing rate limit lets a lost backlog pass, with one timer and not one a message."""
+    async with serving(rate_limit=(100, 6000)) as served:
+        peer, messages = lose_with(served)
+        await passing(1)
+        assert peer.messages == messages
+        timers = served.runtime.hub.loop._scheduled  # type: ignore[union-attr]
+        ours = [timer for timer in timers if peer.wire in (timer._args or ())]
+        assert len(ours) == 1
+
+
+@in_virtual_time
 async def test_the_channel_bounds_a_backlog_too() -> None:
     """Of a lost connection's backlog the channel takes what it holds; the rest is counted, or
     taken as well where the policy is to lose nothing."""
