@@ -15,6 +15,7 @@ from .event import Event, Headers, current_event
 from .frames import binary_frame, text_frame
 from .hub import Exclude, check_room
 from .ledger import Stats
+from .loading import serves
 from .options import BoltOptions, EndpointOptions, Options
 from .pipeline import Callback, takes_error
 from .remote import Backplane
@@ -274,8 +275,16 @@ class Bolt:
 
         Raises:
             SystemExit: it cannot start; one line on standard error says why.
+            StartError: `boltws run` is importing the module that calls this.
             TypeError: an argument that there is not.
         """
+        if serves.get():
+            # It would serve here and now, with other settings, and the command wait for its end.
+            module = caller_namespace().get("__name__")
+            raise StartError(
+                f"module {module!r} calls bolt.run() while it is imported: put it under "
+                "if __name__ == '__main__':"
+            )
         from .server.run import serve
 
         for name in unknown:

@@ -13,7 +13,7 @@ from typing import Any
 from .app import Bolt
 from .backplane.settings import URL_VARIABLE, Settings
 from .errors import ConfigurationError, StartError
-from .loading import NotFound, load
+from .loading import NotFound, load, serves
 from .publish_command import add_publish, publish
 
 
@@ -115,14 +115,18 @@ def _is_asgi_app(found: Any) -> bool:
 
 
 def _load(target: str, http: str | None) -> Any:
-    app = load_app(target)
-    if http is not None:
-        if not isinstance(app, Bolt):
-            raise StartError(f"--http goes with a Bolt, and {target!r} is {type(app).__name__}")
-        app.http = load_app(http)
-    if isinstance(app, Bolt):
-        app._runtime.seal()  # a mistake is told before anything is opened
-    return app
+    before = serves.set(True)
+    try:
+        app = load_app(target)
+        if http is not None:
+            if not isinstance(app, Bolt):
+                raise StartError(f"--http goes with a Bolt, and {target!r} is {type(app).__name__}")
+            app.http = load_app(http)
+        if isinstance(app, Bolt):
+            app._runtime.seal()  # a mistake is told before anything is opened
+        return app
+    finally:
+        serves.reset(before)
 
 
 def _run(target: str, http: str | None, settings: dict[str, Any]) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from contextvars import ContextVar
 from typing import Any
+
+serves = ContextVar("boltws.serves", default=False)
+"""Whether what is imported here is served by who imports it, and so may not serve itself."""
 
 
 class NotFound(LookupError):

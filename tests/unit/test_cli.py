@@ -11,7 +11,7 @@ import pytest
 
 import boltws
 from boltws import Bolt, StartError
-from boltws.cli import load_app, main
+from boltws.cli import _child, load_app, main
 from boltws.server import run
 
 MODULE = """
@@ -42,13 +42,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "served.py").write_text(MODULE)
     (tmp_path / "needs.py").write_text("import module_that_is_not_there\n")
     (tmp_path / "fails.py").write_text("1 / 0\n")
+    (tmp_path / "eager.py").write_text("from boltws import Bolt\nbolt = Bolt()\nbolt.run(port=0)")
     (tmp_path / "pack").mkdir()
     (tmp_path / "pack" / "__init__.py").write_text("")
     (tmp_path / "pack" / "inner.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(Path.cwd()))])
     yield tmp_path
-    for name in ("served", "needs", "fails", "pack", "pack.inner"):
+    for name in ("served", "needs", "fails", "eager", "pack", "pack.inner"):
         sys.modules.pop(name, None)
 
 
@@ -153,6 +154,26 @@ def test_settings_are_checked_before_a_reloader_watches() -> None:
     said = one_line("run", "served:bolt", "--reload", "--log-level", "loud")
     assert "'loud'" in said
     assert "no TLS file" in one_line("run", "served:bolt", "--reload", "--ssl-certfile", "none")
+
+
+@pytest.mark.parametrize("how", [[], ["--workers", "2"]])
+def test_a_module_that_serves_while_it_is_imported(served: list[Any], how: list[str]) -> None:
+    """`bolt.run` without its guard would serve by itself, with settings of its own."""
+    said = one_line("run", "eager:bolt", "--port", "0", *how)
+    assert said == (
+        "module 'eager' calls bolt.run() while it is imported: put it under "
+        "if __name__ == '__main__':"
+    )
+    assert served == []
+
+
+def test_a_child_whose_module_serves_while_it_is_imported(here: Path, served: list[Any]) -> None:
+    """The child of a reloader, which imports the module anew, says the same; afterwards a Bolt
+    may run."""
+    with pytest.raises(SystemExit, match="^boltws: module 'eager' calls bolt.run"):
+        _child("eager:bolt", None, {}, [])
+    Bolt().run(port=0)
+    assert len(served) == 1
 
 
 # Arguments.
