@@ -15,7 +15,7 @@ from .event import Event, Headers, current_event
 from .frames import binary_frame, text_frame
 from .hub import Exclude, check_room
 from .ledger import Stats
-from .loading import serves
+from .loading import is_asgi_app, serves
 from .options import BoltOptions, EndpointOptions, Options
 from .pipeline import Callback, takes_error
 from .remote import Backplane
@@ -49,8 +49,11 @@ class Bolt:
     """
 
     def __init__(self, *, http: Any = None, **options: Unpack[BoltOptions]) -> None:
-        if http is not None and not callable(http):
-            raise ConfigurationError(f"Bolt(...): http must be an ASGI app, not {http!r}")
+        if http is not None and not is_asgi_app(http):
+            raise ConfigurationError(
+                "Bolt(...): http must be an ASGI app, which takes scope, receive and send, "
+                f"not {http!r}"
+            )
         self.http = http
         self._runtime = Runtime(options, _backplane)
         self._hub = self._runtime.hub

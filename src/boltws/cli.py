@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from typing import Any
 from .app import Bolt
 from .backplane.settings import URL_VARIABLE, Settings
 from .errors import ConfigurationError, StartError
-from .loading import NotFound, load, serves
+from .loading import NotFound, is_asgi_app, load, serves
 from .publish_command import add_publish, publish
 
 
@@ -99,19 +98,9 @@ def load_app(target: str) -> Any:
         bolts = [name for name, value in vars(module or object).items() if isinstance(value, Bolt)]
         hint = f"; its Bolt is {module.__name__}:{bolts[0]}" if module and bolts else ""
         raise StartError(f"{error}{hint}") from None
-    if not _is_asgi_app(found):
+    if not is_asgi_app(found):
         raise StartError(f"{target!r} is {type(found).__name__}, not a Bolt or an ASGI app")
     return found
-
-
-def _is_asgi_app(found: Any) -> bool:
-    if not callable(found) or inspect.isclass(found):
-        return False
-    try:
-        inspect.signature(found).bind({}, None, None)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _load(target: str, http: str | None) -> Any:

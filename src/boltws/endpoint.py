@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeGuard, TypeVar
 
 from .channel import Channel, OnError
 from .errors import AlreadyStarted, ConfigurationError
@@ -34,7 +34,7 @@ class Registered:
     def __init__(self, reference: Reference, what: str, namespace: Mapping[str, Any]) -> None:
         given: object = reference
         if not isinstance(given, str):
-            if not callable(given):
+            if not _is_callback(given):
                 raise ConfigurationError(f"{what} must be a callable or a name, not {given!r}")
             takes_event(given)
         self._reference = reference
@@ -48,7 +48,7 @@ class Registered:
             return reference
         found = self._import(reference) if ":" in reference else self._look_up(reference)
         callback: object = found
-        if not callable(callback):
+        if not _is_callback(callback):
             raise ConfigurationError(
                 f"{self._what} {reference!r} is {type(found).__name__}, not a callable"
             )
@@ -139,6 +139,14 @@ class Endpoint:
     def __repr__(self) -> str:
         return f"<Endpoint {self.path!r}>"
 
+    def __call__(self, callback: object) -> NoReturn:
+        """What other frameworks' routes are, and this is not: a decorator. Raises
+        :class:`ConfigurationError`."""
+        raise ConfigurationError(
+            f"bolt.ws({self.path!r}) is no decorator: write chat = bolt.ws({self.path!r}), "
+            "then @chat.on_message"
+        )
+
     @property
     def path(self) -> str:
         """The path, as it was registered."""
@@ -227,6 +235,10 @@ class Endpoint:
     def unseal(self) -> None:
         """After a stop, or a start that failed, callbacks may be added again."""
         self._middleware.unseal()
+
+
+def _is_callback(found: object) -> TypeGuard[Callback]:
+    return callable(found) and not isinstance(found, Endpoint)
 
 
 def _establish(event: Any) -> None:

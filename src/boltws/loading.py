@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from contextvars import ContextVar
 from typing import Any
 
@@ -39,3 +40,14 @@ def load(name: str) -> Any:
     except AttributeError:
         raise NotFound(f"module {module_name!r} has no attribute {path!r}") from None
     return found
+
+
+def is_asgi_app(found: Any) -> bool:
+    """Whether it can be called as an ASGI app is; a WSGI app cannot, nor an app's class."""
+    if not callable(found) or inspect.isclass(found):
+        return False
+    try:
+        inspect.signature(found).bind({}, None, None)
+    except (TypeError, ValueError):
+        return False
+    return True

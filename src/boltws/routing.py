@@ -36,6 +36,10 @@ class Pattern:
 
     def __init__(self, path: str) -> None:
         given: object = path
+        if callable(given):
+            raise ConfigurationError(
+                "bolt.ws is no decorator: write chat = bolt.ws('/chat'), then @chat.on_message"
+            )
         if not isinstance(given, str) or not given.startswith("/"):
             raise ConfigurationError(f"a path must be a str that starts with '/', not {path!r}")
         if "?" in path or "#" in path:

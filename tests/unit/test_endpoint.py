@@ -204,6 +204,28 @@ def test_what_is_no_callback(callback: Any) -> None:
     assert isinstance(bolt.ws("/p"), Endpoint)
 
 
+def test_an_endpoint_is_no_decorator() -> None:
+    """Nor is `bolt.ws`, as other frameworks' routes are: the error says how it is written."""
+    bolt = Bolt()
+    with pytest.raises(ConfigurationError, match=r"ws\('/p'\) is no decorator: .*@chat.on_message"):
+
+        @bolt.ws("/p")
+        def chat(event: Event) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"bolt.ws is no decorator: .*@chat.on_message"):
+        bolt.ws(said)  # type: ignore[arg-type]
+
+
+def test_an_endpoint_is_no_callback() -> None:
+    """Though it can be called, to say what it is not."""
+    bolt = Bolt()
+    chat = bolt.ws("/p")
+    with pytest.raises(ConfigurationError, match="must be a callable or a name"):
+        chat.on_message(chat)
+    with pytest.raises(ConfigurationError, match="http must be an ASGI app"):
+        Bolt(http=chat)
+
+
 def test_a_callback_that_takes_too_much() -> None:
     """Too, with its name and signature."""
     with pytest.raises(ConfigurationError, match="must take the event or nothing"):

@@ -286,11 +286,16 @@ def test_options_are_frozen() -> None:
         Options().channel_capacity = 0  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("http", [1, "app", object()])
+class App:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
+@pytest.mark.parametrize("http", [1, "app", object(), lambda environ, start_response: [], App])
 def test_http_must_be_an_app(http: Any) -> None:
     """`http` is no option of the flow, but it is checked like one."""
     with pytest.raises(ConfigurationError, match="http must be an ASGI app"):
         Bolt(http=http)
+    Bolt(http=App())
 
 
 def make(**options: Any) -> Callable[[], Bolt]:
