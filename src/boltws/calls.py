@@ -41,7 +41,8 @@ class Calls:
         if loop is None:
             raise NotRunning(
                 "operations on clients work between the start of the server and its stop: "
-                "call them in callbacks, or once the server runs"
+                "call them in callbacks, or once the server runs; an app that mounts Bolt starts "
+                "it with lifespan=bolt.lifespan"
             )
         done: Future[T] = Future()
 

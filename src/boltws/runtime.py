@@ -13,7 +13,7 @@ from typing import Any
 from .addresses import Addresses, host_of
 from .client import OPEN, Client
 from .endpoint import Endpoint, Middleware
-from .errors import GOING_AWAY, AlreadyStarted, ConfigurationError
+from .errors import GOING_AWAY, AlreadyStarted, BackplaneError, ConfigurationError
 from .event import Event
 from .hub import GRACE, Hub
 from .options import SERVER_OPTIONS, Options, make_options, override_options
@@ -128,6 +128,8 @@ class Runtime:
             self.hub.addresses = Addresses()
         if self.hub.remote is not None:
             self.hub.remote.start(self.hub)
+            if not by_lifespan:
+                self.spawn(self._tell_of_backplane())
         elif (workers := workers_asked_for()) > 1:
             logger.warning(
                 "one of %d workers, and no backplane: a broadcast reaches the clients of its own "
@@ -147,6 +149,14 @@ class Runtime:
         """Return when other nodes are heard. Raises :class:`BackplaneError`."""
         if self.hub.remote is not None:
             await self.hub.remote.connected()
+
+    async def _tell_of_backplane(self) -> None:
+        """No lifespan waits for the backplane: say so where it is not there."""
+        try:
+            await self.connected()
+        except BackplaneError as error:
+            if self.started:
+                logger.warning("%s; trying on", error)
 
     def not_ready(self) -> str:
         """Why no traffic should be sent here; ``""`` where it should."""

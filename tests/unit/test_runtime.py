@@ -57,8 +57,9 @@ async def test_operations_need_a_running_server(start: Start, operation: str) ->
     waits for a server that is not there."""
     bolt = plain()
     call = operations(bolt)[operation]
-    with pytest.raises(NotRunning, match="between the start of the server and its stop"):
+    with pytest.raises(NotRunning, match="between the start of the server and its stop") as raised:
         call()
+    assert "an app that mounts Bolt starts it with lifespan=bolt.lifespan" in str(raised.value)
     with pytest.raises(NotRunning):
         await asyncio.to_thread(call)
     await start(bolt).end()
