@@ -151,7 +151,13 @@ class Event:
 
     def reply(self, message: str | bytes | bytearray | memoryview) -> bool:
         """Send to this client: ``str`` as text, bytes-like as binary. Whether it was taken."""
-        frame = text_frame(message) if isinstance(message, str) else binary_frame(message)
+        try:
+            frame = text_frame(message) if isinstance(message, str) else binary_frame(message)
+        except TypeError:
+            raise TypeError(
+                f"a message is a str or bytes, not {type(message).__name__}; "
+                "json.dumps makes a str of it"
+            ) from None
         return self.client.hub.send(self.client.id, frame)
 
     def join(self, room: str) -> bool:
@@ -174,7 +180,10 @@ class Event:
         answer's text, and `headers`. Raises :class:`NotAborting` elsewhere than in a before.
         """
         if not self.abortable:
-            raise NotAborting("abort works in a before only: once the handler runs, it is too late")
+            raise NotAborting(
+                "abort works in a before only: once the handler runs, it is too late; "
+                "event.close(code, reason) ends the connection"
+            )
         self.aborted = Refusal(status, reason, headers)
 
 

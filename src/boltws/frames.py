@@ -48,9 +48,11 @@ def text_frame(message: str) -> bytes:
     except AttributeError:
         payload = None
     if type(payload) is not bytes or not isinstance(message, str):
+        given: object = message
+        is_bytes = isinstance(given, (bytes, bytearray, memoryview))
         raise TypeError(
             f"a text message is a str, not {type(message).__name__}; "
-            "send bytes with the binary operation"
+            + ("send bytes with the binary operation" if is_bytes else "json.dumps makes one of it")
         )
     size = len(payload)
     if size < 126:

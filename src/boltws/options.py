@@ -104,6 +104,16 @@ SERVER_OPTIONS = frozenset(
 
 _Check = Callable[[Any], Any]
 
+# What other libraries call an option of ours, and what is said where the server is started.
+_ELSEWHERE = {
+    "allow_origins": "origins",
+    "allowed_origins": "origins",
+    "cors": "origins",
+    "cors_allowed_origins": "origins",
+    "max_size": "max_message_size",
+}
+_SERVING = ("host", "port")
+
 _TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
 _PREFIX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _LONGEST = 10.0**9  # seconds; some thirty years, and all clocks can add it
@@ -114,9 +124,12 @@ def make_options(given: Mapping[str, Any]) -> Options:
     return _merge(Options(), given, frozenset(_CHECKS), "Bolt(...)")
 
 
-def override_options(base: Options, given: Mapping[str, Any]) -> Options:
-    """The options of one endpoint: those of its Bolt, but for what is `given`."""
-    return _merge(base, given, frozenset(EndpointOptions.__annotations__), "bolt.ws(...)")
+def override_options(
+    base: Options, given: Mapping[str, Any], where: str = "bolt.ws(...)"
+) -> Options:
+    """The options of one endpoint: those of its Bolt, but for what is `given`, as errors say
+    `where`."""
+    return _merge(base, given, frozenset(EndpointOptions.__annotations__), where)
 
 
 def _merge(base: Options, given: Mapping[str, Any], known: frozenset[str], where: str) -> Options:
@@ -124,9 +137,13 @@ def _merge(base: Options, given: Mapping[str, Any], known: frozenset[str], where
     for name, value in given.items():
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
+            if name in _ELSEWHERE:
+                close = [_ELSEWHERE[name]]
             hint = f"; did you mean {close[0]!r}?" if close else f"; it takes {_listed(known)}"
             if name in _CHECKS:
                 hint = "; it is set for all endpoints, on Bolt(...)"
+            elif name in _SERVING:
+                hint = f"; it belongs to bolt.run({name}=...) and `boltws run --{name}`"
             raise ConfigurationError(f"{where} has no option {name!r}{hint}")
         try:
             changes[name] = _CHECKS[name](value)
@@ -175,13 +192,23 @@ def _one_of(*choices: Any) -> _Check:
 def _origins(value: Any) -> Any:
     if value is None or value == "*":
         return value
-    wanted = '"*" or a list of origins such as "https://example.com"'
+    wanted = '"*" or a list of origins such as "https://example.com", whole and without a "*" in it'
     origins = _strings((value,) if isinstance(value, str) else value, wanted)
     for origin in origins:
         scheme, separator, host = origin.partition("://")
-        if origin != "null" and not (scheme and separator and host and "/" not in host):
+        good = scheme and separator and host and not {"/", "*"} & set(host)
+        if origin != "null" and not good:
             raise ValueError(wanted)
-    return tuple(origin.lower() for origin in origins)
+    return tuple(map(plain_origin, origins))
+
+
+def plain_origin(origin: str) -> str:
+    """An origin as browsers send it: in lower case, without its scheme's own port."""
+    origin = origin.lower()
+    for scheme, port in (("https://", ":443"), ("http://", ":80")):
+        if origin.startswith(scheme):
+            return origin.removesuffix(port)
+    return origin
 
 
 def _subprotocols(value: Any) -> tuple[str, ...]:

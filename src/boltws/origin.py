@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from .options import Network, Options
+from .options import Network, Options, plain_origin
 from .request import Address
 
 _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
@@ -66,8 +66,7 @@ class Peer:
         allowed = options.origins
         if allowed == "*":
             return None
-        listed = self.origin is not None and self.origin in (allowed or ())
-        if listed:
+        if self.origin is not None and allowed and plain_origin(self.origin) in allowed:
             return None
         if self.loopback and not self.proxied and not is_loopback(_hostname(self.host)):
             return "host", (
@@ -79,8 +78,19 @@ class Peer:
             return None
         return "origin", (
             f"Origin {self.origin!r} is not {self.host!r}, where the request went. "
-            f"To allow it: Bolt(origins=[{self.origin!r}])"
+            + _how_to_allow(self.origin, allowed)
         )
+
+
+def _how_to_allow(origin: str, allowed: tuple[str, ...] | None) -> str:
+    if origin == "null":  # it would let in every such page, whose ever it is
+        return "A page from a file, or in a sandboxed frame, has no origin: serve it over HTTP"
+    if allowed is None:
+        return f"To allow it: Bolt(origins=[{origin!r}])"
+    return (
+        f"To allow it, add {origin!r} to the list that counts here: bolt.ws(..., origins=[...]), "
+        "or Bolt(origins=[...]) where the endpoint has none"
+    )
 
 
 @lru_cache(1024)

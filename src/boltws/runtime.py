@@ -63,7 +63,7 @@ class Runtime:
     def add_endpoint(self, path: str, given: Mapping[str, Any]) -> Endpoint:
         """Register an endpoint. Raises :class:`ConfigurationError` when its path is taken."""
         self.middleware.check_open()
-        endpoint = Endpoint(path, override_options(self.options, given))
+        endpoint = Endpoint(path, override_options(self.options, given, f"bolt.ws({path!r}, ...)"))
         for other in self.endpoints:
             if other.pattern.shape == endpoint.pattern.shape:
                 raise ConfigurationError(

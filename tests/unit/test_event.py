@@ -160,10 +160,11 @@ async def test_operations_of_an_event(client: FakeClient) -> None:
     assert list(event.rooms) == ["a"]
 
 
-@pytest.mark.parametrize("message", [None, 1, ["x"]])
+@pytest.mark.parametrize("message", [None, 1, ["x"], {"a": 1}])
 async def test_a_reply_that_is_no_message(client: FakeClient, message: Any) -> None:
     """Another type is a TypeError, and nothing goes out."""
-    with pytest.raises(TypeError):
+    what = f"a message is a str or bytes, not {type(message).__name__}; json.dumps makes a str"
+    with pytest.raises(TypeError, match=what):
         MessageEvent(client).reply(message)
     with pytest.raises(ValueError, match="surrogate"):
         MessageEvent(client).reply("\ud800")
@@ -208,7 +209,7 @@ async def test_the_ambient_event_is_of_its_task(client: FakeClient) -> None:
 async def test_abort_elsewhere(client: FakeClient) -> None:
     """Unless the pipeline says that a before is running, it raises."""
     event = MessageEvent(client)
-    with pytest.raises(NotAborting):
+    with pytest.raises(NotAborting, match=r"too late; event.close\(code, reason\) ends"):
         event.abort()
     event.abortable = True
     event.abort(status=401, reason="who?", headers=[("WWW-Authenticate", "Basic")])

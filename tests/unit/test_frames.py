@@ -129,8 +129,10 @@ def test_a_lone_surrogate_is_no_text(message: str) -> None:
 @pytest.mark.parametrize("message", [b"bytes", bytearray(b"b"), memoryview(b"m"), None, 5, ["x"]])
 def test_only_str_is_text(message: Any) -> None:
     """Another type than str is a TypeError that names it."""
-    with pytest.raises(TypeError, match=type(message).__name__):
+    with pytest.raises(TypeError, match=type(message).__name__) as caught:
         text_frame(message)
+    hint = "json.dumps" if message in (None, 5, ["x"]) else "the binary operation"
+    assert hint in str(caught.value)
 
 
 class Encodes:

@@ -64,6 +64,8 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("origins", [], ()),
     ("origins", "https://Example.com", ("https://example.com",)),
     ("origins", {"http://a:8080": 1}, ("http://a:8080",)),
+    ("origins", ["https://a:443", "http://b:80"], ("https://a", "http://b")),
+    ("origins", ["http://a:443", "https://[::1]:80"], ("http://a:443", "https://[::1]:80")),
     ("origins", ["null", "https://[::1]:3000"], ("null", "https://[::1]:3000")),
     ("channel_capacity", 1, 1),
     ("channel_bytes", 1, 1),
@@ -100,6 +102,8 @@ BAD: list[tuple[str, Any, str]] = [
     ("origins", "example.com", "https://example.com"),
     ("origins", "https://example.com/", "https://example.com"),
     ("origins", ["*"], "https://example.com"),
+    ("origins", ["https://*.example.com"], 'without a "*" in it'),
+    ("origins", "http://localhost:*", 'without a "*" in it'),
     ("origins", [1], "https://example.com"),
     ("origins", [None], "https://example.com"),
     ("origins", 5, "https://example.com"),
@@ -250,6 +254,10 @@ def test_any_value(name: str, value: Any) -> None:
         ("chanel_capacity", "did you mean 'channel_capacity'?"),
         ("overflow_policy", "did you mean"),
         ("xyzzy", "it takes attach, backplane, "),
+        ("cors_allowed_origins", "did you mean 'origins'?"),
+        ("cors", "did you mean 'origins'?"),
+        ("max_size", "did you mean 'max_message_size'?"),
+        ("port", "it belongs to bolt.run(port=...) and `boltws run --port`"),
     ],
 )
 def test_an_unknown_option(given: str, hint: str) -> None:
@@ -275,8 +283,8 @@ def test_an_option_of_all_endpoints(name: str) -> None:
 
 
 def test_an_endpoints_wrong_option_says_where() -> None:
-    """The error tells `bolt.ws` from `Bolt`."""
-    with pytest.raises(ConfigurationError, match=r"bolt.ws\(...\): overflow must be one of"):
+    """The error tells `bolt.ws` from `Bolt`, and one endpoint from the others."""
+    with pytest.raises(ConfigurationError, match=r"bolt.ws\('/p', ...\): overflow must be one of"):
         Bolt().ws("/p", overflow="never")  # type: ignore[arg-type]
 
 

@@ -99,6 +99,10 @@ def test_another_host(origin: str, host: str, scheme: str) -> None:
     [
         ("https://a.example", ["https://a.example"], None),
         ("HTTPS://A.example", ["https://a.EXAMPLE"], None),
+        ("https://a.example", ["https://a.example:443"], None),
+        ("https://a.example:443", ["https://a.example:443"], None),
+        ("http://a.example", ["http://a.example:80"], None),
+        ("http://a.example", ["http://a.example:443"], "origin"),
         ("https://a.example", "*", None),
         ("null", ["null"], None),
         ("null", "*", None),
@@ -120,6 +124,21 @@ def test_the_line_that_would_allow_it() -> None:
     assert refusal is not None
     assert "Bolt(origins=['https://a.example'])" in refusal[1]
     assert "'example.com'" in refusal[1]
+
+
+def test_the_list_that_it_would_be_added_to() -> None:
+    """Where there is one, which may be the endpoint's own, another on the Bolt helps nobody."""
+    refusal = peer("https://a.example").refusal(make_options({"origins": ["https://b.example"]}))
+    assert refusal is not None
+    assert "add 'https://a.example' to the list that counts here: bolt.ws(..., " in refusal[1]
+
+
+def test_nobody_is_told_to_allow_null() -> None:
+    """Every page in a sandboxed frame has that origin, an attacker's too."""
+    refusal = peer("null").refusal(Options())
+    assert refusal is not None
+    assert "origins" not in refusal[1]
+    assert "serve it over HTTP" in refusal[1]
 
 
 @given(st.text(max_size=20), st.text(max_size=20), st.booleans())
