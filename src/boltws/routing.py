@@ -22,8 +22,10 @@ _CONVERTERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "uuid": (r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", UUID),
     "path": (r".*", str),
 }
+_GROUP = re.compile(r"\(\?P<\w+>")
 _PARAMETER = re.compile(r"\{([^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_FLASK = re.compile(r"<(?:(\w+):)?(\w+)>")
 
 
 class Pattern:
@@ -32,7 +34,7 @@ class Pattern:
     Raises :class:`ConfigurationError` for a path that cannot be one, naming what is wrong.
     """
 
-    __slots__ = ("_rest", "_segments", "_where", "converters", "path", "shape")
+    __slots__ = ("_rest", "_segments", "_shape", "_where", "converters", "path")
 
     def __init__(self, path: str) -> None:
         given: object = path
@@ -50,7 +52,9 @@ class Pattern:
         self._rest: str | None = None
         segments = path[1:].split("/")
         self._segments = [self._segment(s, i == len(segments) - 1) for i, s in enumerate(segments)]
-        self.shape = tuple(s if isinstance(s, str) else s.pattern for s in self._segments)
+        self._shape = [
+            s if isinstance(s, str) else (_GROUP.sub("(", s.pattern),) for s in self._segments
+        ]
 
     def _segment(self, segment: str, last: bool) -> str | re.Pattern[str] | Parameters:
         """A literal segment, or what matches one that holds parameters."""
@@ -75,7 +79,25 @@ class Pattern:
             return Parameters(pieces, tail, pattern)
         return re.compile(pattern, re.DOTALL)
 
+    def leaves_nothing_for(self, other: Pattern) -> bool:
+        """Whether all paths that `other` matches are matched by this, as far as that can be told:
+        they differ in the names of their parameters alone, or `other` has more `where` as well."""
+        if self._shape != other._shape:
+            return False
+        return not self._where or self._narrowed() == other._narrowed()
+
+    def _narrowed(self) -> list[object]:
+        return [self._where.get(name) for name in self.converters]
+
     def _literal(self, text: str) -> str:
+        if (decoded := unquote(text)) != text:
+            raise ConfigurationError(
+                f"path {self.path!r}: it is compared decoded; write {decoded!r} for {text!r}"
+            )
+        if flask := _FLASK.search(text):
+            kind, name = flask.groups()
+            meant = f"{{{name}:{kind}}}" if kind else f"{{{name}}}"
+            raise ConfigurationError(f"path {self.path!r}: did you mean {meant} by {flask[0]!r}?")
         if "{" in text or "}" in text:
             raise ConfigurationError(f"path {self.path!r}: a brace is not closed in {text!r}")
         return text

@@ -61,14 +61,12 @@ class Runtime:
         self._parted: tuple[asyncio.AbstractEventLoop, object] | None = None
 
     def add_endpoint(self, path: str, given: Mapping[str, Any]) -> Endpoint:
-        """Register an endpoint. Raises :class:`ConfigurationError` when its path is taken."""
+        """Register an endpoint. Raises :class:`ConfigurationError` when its path is taken; where
+        it has parameters, the start does, as :meth:`Endpoint.where` may tell them apart."""
         self.middleware.check_open()
         endpoint = Endpoint(path, override_options(self.options, given, f"bolt.ws({path!r}, ...)"))
-        for other in self.endpoints:
-            if other.pattern.shape == endpoint.pattern.shape:
-                raise ConfigurationError(
-                    f"an endpoint is registered twice: {path!r} and {other.path!r} are the same"
-                )
+        if endpoint.pattern.is_literal:
+            _check_taken(self.endpoints, endpoint)
         self.endpoints.append(endpoint)
         self._server_options |= set(given) & SERVER_OPTIONS
         return endpoint
@@ -84,6 +82,8 @@ class Runtime:
         """Look up names, compose the pipelines. Raises :class:`ConfigurationError`."""
         if self.hub.remote is not None:
             self.hub.remote.check()
+        for place, endpoint in enumerate(self.endpoints):
+            _check_taken(self.endpoints[:place], endpoint)
         workers = self._workers = Workers(self.options.blocking_threads)
         try:
             around = self.middleware.seal(workers if self.options.blocking else None)
@@ -315,6 +315,15 @@ class Runtime:
         if self._watchdog is not None:
             self._watchdog.stop()
         self._unseal()
+
+
+def _check_taken(before: Iterable[Endpoint], endpoint: Endpoint) -> None:
+    for other in before:
+        if other.pattern.leaves_nothing_for(endpoint.pattern):
+            raise ConfigurationError(
+                f"an endpoint is registered twice: {other.path!r} comes first, and leaves nothing "
+                f"for {endpoint.path!r}"
+            )
 
 
 def is_idle(client: Client) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 from uuid import UUID
 
 import pytest
@@ -119,7 +119,12 @@ def test_the_rest_survives_the_path(segments: list[str]) -> None:
     assert match("/f/{rest:path}", f"/f/{raw}") == {"rest": "/".join(segments)}
 
 
-@given(st.text(st.characters(codec="ascii", exclude_characters="/{}:?#"), min_size=1), st.data())
+@given(
+    st.text(st.characters(codec="ascii", exclude_characters="/{}:?#<"), min_size=1).filter(
+        lambda literal: unquote(literal) == literal
+    ),
+    st.data(),
+)
 def test_needless_escapes_change_nothing(literal: str, data: st.DataObject) -> None:
     """A client may escape any character of a literal path (RFC 3986, section 2.3)."""
     escaped = "".join(
@@ -272,6 +277,10 @@ def test_what_where_refuses() -> None:
         ("/{a:}", "no converter ''"),
         ("/{a:path}/b", "last segment"),
         ("/x{a:path}", "last segment"),
+        ("/%C3%BC", "it is compared decoded; write 'ü' for '%C3%BC'"),
+        ("/x%20y/{a}", "write 'x y'"),
+        ("/<room>", "did you mean {room} by '<room>'?"),
+        ("/a/<int:id>/b", "did you mean {id:int} by '<int:id>'?"),
     ],
 )
 def test_a_pattern_that_is_none(path: Any, what: str) -> None:
@@ -292,21 +301,60 @@ def test_any_pattern(path: str) -> None:
     assert pattern.is_literal == (not pattern.converters)
 
 
+def test_a_percent_sign_that_is_no_escape() -> None:
+    """It is a character like another."""
+    assert match("/100%", "/100%25") == {}
+
+
+def test_a_path_is_registered_once() -> None:
+    """A second endpoint could never be reached."""
+    bolt = Bolt()
+    bolt.ws("/chat")
+    with pytest.raises(ConfigurationError, match="registered twice: '/chat' comes first"):
+        bolt.ws("/chat")
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ("/chat", "/chat"),
         ("/chat/:room", "/chat/{room}"),
         ("/chat/{room}", "/chat/{room:str}"),
         ("/:a/{rest:path}", "/{a}/{rest:path}"),
+        ("/s/{a}", "/s/:b"),
+        ("/{a}-{b}", "/{x}-{y}"),
+        ("/v{a:int}.json", "/v{b:int}.json"),
     ],
 )
-def test_a_path_is_registered_once(one: str, other: str) -> None:
-    """The same path in either notation is an endpoint that could never be reached."""
+def test_a_path_with_parameters_is_registered_once(one: str, other: str) -> None:
+    """In either notation, whatever the names: the start says so."""
     bolt = Bolt()
     bolt.ws(one)
-    with pytest.raises(ConfigurationError, match="registered twice"):
-        bolt.ws(other)
+    bolt.ws(other)
+    with pytest.raises(ConfigurationError, match=f"twice: {one!r} comes first.* for {other!r}"):
+        bolt._runtime.seal()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "twice"),
+    [
+        ("[a-z]+", "[0-9]+", False),
+        ("[a-z]+", None, False),
+        ("[a-z]+", "[a-z]+", True),
+        (None, "[a-z]+", True),
+    ],
+)
+def test_where_tells_paths_apart(first: str | None, second: str | None, twice: bool) -> None:
+    """Unless the first endpoint leaves nothing for the second."""
+    bolt = Bolt()
+    for name, expression in (("a", first), ("b", second)):
+        endpoint = bolt.ws(f"/t/{{{name}}}")
+        if expression is not None:
+            endpoint.where(name, expression)
+    if twice:
+        with pytest.raises(ConfigurationError, match="registered twice"):
+            bolt._runtime.seal()
+    else:
+        bolt._runtime.seal()
 
 
 def test_paths_that_differ_in_a_converter() -> None:
@@ -314,4 +362,5 @@ def test_paths_that_differ_in_a_converter() -> None:
     bolt = Bolt()
     bolt.ws("/{id:int}")
     bolt.ws("/{id}")
+    bolt._runtime.seal()
     assert len(bolt._runtime.endpoints) == 2
