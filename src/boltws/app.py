@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, Unpack
 
@@ -80,7 +80,8 @@ class Bolt:
             **options: for this endpoint; see :class:`boltws.options.EndpointOptions`.
 
         Raises:
-            ConfigurationError: a bad path, option or callback, or a path that is taken.
+            ConfigurationError: a bad path, option or callback, or a path that is taken; where it
+                has parameters, the start says so.
             AlreadyStarted: it is too late.
         """
         namespace = caller_namespace()
@@ -165,14 +166,17 @@ class Bolt:
     def ws_send_to(self, client_id: str, message: str) -> bool:
         """Send a text to one client. Whether it was taken; for a client of another node, whether
         it was published."""
+        _check_id(client_id)
         return self._hub.send(client_id, text_frame(message))
 
     def ws_send_binary_to(self, client_id: str, data: Binary) -> bool:
         """Send bytes to one client; a ``str`` is base64. Whether they were taken."""
+        _check_id(client_id)
         return self._hub.send(client_id, binary_frame(data))
 
     def ws_close_client(self, client_id: str, code: int = 1000, reason: str = "") -> bool:
         """Close one client's connection. False where there is no such client."""
+        _check_id(client_id)
         check_close(code, reason)
         return self._hub.close(client_id, Close(int(code), reason))
 
@@ -187,10 +191,12 @@ class Bolt:
     def ws_room_join(self, room: str, client_id: str) -> bool:
         """Put a client into a room, a name of 1 to 1,024 UTF-8 bytes. False for an unknown
         client."""
+        _check_id(client_id)
         return self._hub.join(room, client_id)
 
     def ws_room_leave(self, room: str, client_id: str) -> bool:
         """Take a client out of a room. False when it was not in it."""
+        _check_id(client_id)
         return self._hub.leave(room, client_id)
 
     def ws_room_members(self, room: str) -> list[str]:
@@ -206,13 +212,13 @@ class Bolt:
         """Send a text to a room's members, but for the id or ids in `exclude`. How many in this
         process took it."""
         check_room(room)
-        return self._hub.broadcast(room, text_frame(message), exclude)
+        return self._hub.broadcast(room, text_frame(message), _ids(exclude))
 
     def ws_room_broadcast_binary(self, room: str, data: Binary, exclude: Exclude = ()) -> int:
         """Send bytes (a ``str`` is base64) to a room's members. How many in this process took
         them."""
         check_room(room)
-        return self._hub.broadcast(room, binary_frame(data), exclude)
+        return self._hub.broadcast(room, binary_frame(data), _ids(exclude))
 
     def ws_broadcast(self, message: str) -> int:
         """Send a text to all clients of all endpoints. How many in this process took it."""
@@ -225,6 +231,7 @@ class Bolt:
 
     async def ws_drain(self, client_id: str) -> bool:
         """Wait until a client is no longer slow. False when it is gone. On the loop only."""
+        _check_id(client_id)
         return await self._hub.drain(client_id)
 
     def ws_dropped_count(self) -> int:
@@ -314,11 +321,44 @@ class Bolt:
             raise SystemExit(f"boltws: {error}") from None
 
 
+def _check_id(client_id: object) -> None:
+    # An event or a UUID in its place would be an unknown client, in silence.
+    if not isinstance(client_id, str):
+        raise TypeError(
+            f"a client id is a str, not {type(client_id).__name__}; event.client_id is it"
+        )
+
+
+def _ids(exclude: Exclude) -> Exclude:
+    """The ids to leave out, read once."""
+    if not exclude or isinstance(exclude, str):
+        return exclude
+    given: object = exclude
+    if not isinstance(given, Iterable):
+        raise TypeError(f"exclude is a client id or ids, not {type(given).__name__}")
+    ids = tuple(exclude)
+    for client_id in ids:
+        if client_id is not None:  # who is not known yet is left out as well
+            _check_id(client_id)
+    return ids
+
+
 def _backplane(options: Options) -> Backplane | None:
     """The option's, or the environment's; nothing of NATS is loaded where there is neither."""
     chosen = options.backplane or os.environ.get("BOLTWS_BACKPLANE")
-    if not isinstance(chosen, str) or not chosen:
-        return chosen or None
+    if not chosen:
+        return None
+    if not isinstance(chosen, str):
+        if options.prefix != Options().prefix:
+            raise ConfigurationError(
+                "Bolt(...): prefix is for a backplane that is a URL; this one has its own: "
+                "NatsBackplane(url, prefix=...)"
+            )
+        return chosen
     from .backplane.nats import NatsBackplane
 
-    return NatsBackplane(chosen, prefix=options.prefix)
+    try:
+        return NatsBackplane(chosen, prefix=options.prefix)
+    except ConfigurationError as error:
+        source = "Bolt(backplane=...)" if options.backplane else "BOLTWS_BACKPLANE"
+        raise ConfigurationError(f"{source}: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -32,9 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.path.insert(0, os.getcwd())
     try:
         if backplane is not None:
+            _check_url("--backplane", backplane)
             os.environ[URL_VARIABLE] = backplane
-        if url := os.environ.get(URL_VARIABLE):
-            Settings.of(url)  # a mistake is told before anything is opened
+        elif url := os.environ.get(URL_VARIABLE):
+            _check_url(URL_VARIABLE, url)
         if reload:
             _run_reloading(target, http, settings)
         elif workers > 1:
@@ -83,6 +85,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_url(source: str, url: str) -> None:
+    """A mistake is told before anything is opened."""
+    try:
+        Settings.of(url)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{source}: {error}") from None
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a number of processes is 1 or more, not {text!r}")
@@ -94,13 +104,31 @@ def load_app(target: str) -> Any:
     try:
         found = load(target)
     except NotFound as error:
-        module = sys.modules.get(target.partition(":")[0])
-        bolts = [name for name, value in vars(module or object).items() if isinstance(value, Bolt)]
-        hint = f"; its Bolt is {module.__name__}:{bolts[0]}" if module and bolts else ""
-        raise StartError(f"{error}{hint}") from None
+        raise StartError(f"{error}{_hint(target)}") from None
     if not is_asgi_app(found):
-        raise StartError(f"{target!r} is {type(found).__name__}, not a Bolt or an ASGI app")
+        made = f"; call it in the module: bolt = {found.__name__}()" if _makes(found) else ""
+        raise StartError(
+            f"{target!r} is {type(found).__name__}, not a Bolt or an ASGI app{made}{_hint(target)}"
+        )
     return found
+
+
+def _hint(target: str) -> str:
+    """Where the module has a Bolt."""
+    module = sys.modules.get(target.partition(":")[0])
+    bolts = [name for name, value in vars(module or object).items() if isinstance(value, Bolt)]
+    return f"; its Bolt is {module.__name__}:{bolts[0]}" if module and bolts else ""
+
+
+def _makes(found: Any) -> bool:
+    """Whether it may be what other servers call an app factory."""
+    if not inspect.isfunction(found):
+        return False
+    try:
+        inspect.signature(found).bind()
+    except TypeError:
+        return False
+    return True
 
 
 def _load(target: str, http: str | None) -> Any:

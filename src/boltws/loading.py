@@ -24,7 +24,8 @@ def load(name: str) -> Any:
     module_name, _, path = name.partition(":")
     if not module_name or not path:
         raise NotFound(f"{name!r} must be module:attribute, as in chat:bolt")
-    hint = f"; did you mean {module_name[:-3]!r}?" if module_name.endswith(".py") else ""
+    meant = module_name.removesuffix(".py").replace("/", ".").replace("\\", ".").strip(".")
+    hint = f"; did you mean {meant!r}?" if meant != module_name else ""
     missing = NotFound(f"there is no module {module_name!r} here or on the Python path{hint}")
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise missing

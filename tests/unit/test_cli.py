@@ -33,6 +33,8 @@ class Asgi:
 asgi = Asgi()
 
 def wsgi(environ, start_response): ...
+
+def make(): ...
 """
 
 
@@ -176,6 +178,19 @@ def test_a_child_whose_module_serves_while_it_is_imported(here: Path, served: li
     assert len(served) == 1
 
 
+@pytest.mark.parametrize("url", ["", "rubbish"])
+def test_a_backplane_that_is_no_url(
+    served: list[Any], monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """It says where the URL came from: a variable of the shell that is empty, for one."""
+    monkeypatch.delenv("BOLTWS_BACKPLANE", raising=False)
+    assert one_line("run", "served:bolt", "--backplane", url).startswith("--backplane: ")
+    if url:
+        monkeypatch.setenv("BOLTWS_BACKPLANE", url)
+        assert one_line("run", "served:bolt").startswith("BOLTWS_BACKPLANE: ")
+    assert served == []
+
+
 # Arguments.
 
 
@@ -227,10 +242,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("served:number", "'served:number' is int, not a Bolt or an ASGI app"),
         ("served:inner", "is SimpleNamespace, not a Bolt"),
         ("served:Asgi", "is type, not a Bolt"),
-        ("served:wsgi", "is function, not a Bolt"),
-        ("./served.py:bolt", "'./served"),
-        (".served:bolt", "'.served"),
-        ("pack/inner:bolt", "there is no module 'pack/inner'"),
+        ("served:wsgi", "is function, not a Bolt or an ASGI app; its Bolt is served:bolt"),
+        ("served:make", "an ASGI app; call it in the module: bolt = make(); its Bolt is served:b"),
+        ("./served.py:bolt", "'./served.py' here or on the Python path; did you mean 'served'?"),
+        (".served:bolt", "did you mean 'served'?"),
+        ("pack/inner:bolt", "there is no module 'pack/inner' here or on the Python path; did you "),
+        ("pack/inner.py:bolt", "did you mean 'pack.inner'?"),
     ],
 )
 def test_what_it_cannot_load(target: str, what: str) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boltws import Bolt, ConfigurationError
+from boltws.backplane.nats import NatsBackplane
 from boltws.options import (
     SERVER_OPTIONS,
     EndpointOptions,
@@ -304,6 +305,23 @@ def test_http_must_be_an_app(http: Any) -> None:
     with pytest.raises(ConfigurationError, match="http must be an ASGI app"):
         Bolt(http=http)
     Bolt(http=App())
+
+
+def test_where_a_wrong_url_came_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the option, or from the environment."""
+    monkeypatch.setenv("BOLTWS_BACKPLANE", "rubbish")
+    with pytest.raises(ConfigurationError, match="^BOLTWS_BACKPLANE: "):
+        Bolt()
+    with pytest.raises(ConfigurationError, match=r"^Bolt\(backplane=...\): "):
+        Bolt(backplane="rubbish")
+
+
+def test_a_prefix_beside_a_backplane_that_has_its_own() -> None:
+    """It would be ignored."""
+    backplane = NatsBackplane("nats://127.0.0.1", prefix="shop")
+    with pytest.raises(ConfigurationError, match=r"NatsBackplane\(url, prefix=...\)"):
+        Bolt(backplane=backplane, prefix="shop")
+    assert Bolt(backplane=backplane)._hub.remote is backplane
 
 
 def make(**options: Any) -> Callable[[], Bolt]:
