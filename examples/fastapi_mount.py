@@ -1,7 +1,8 @@
 """Bolt beside FastAPI: endpoints under /live, and an HTTP route that talks to their clients.
 
-It runs on boltws' own server and on uvicorn's alike::
+It runs on boltws' own server and on uvicorn's alike, and needs FastAPI::
 
+    pip install fastapi
     boltws run examples.fastapi_mount:app
     uvicorn examples.fastapi_mount:app --port 3000
 

@@ -125,6 +125,9 @@ def test_a_module_missing_inside_is_not_taken_for_the_app(serve: Serve) -> None:
         (["bolt.ws('/live/{room')"], ["/live/{room", "brace"]),
         (["bolt.ws('/live', overflow='drp')"], ["overflow", "'drp'", "drop_oldest"]),
         (["bolt.ws('/live', capacity=3)"], ["capacity"]),
+        (["bolt.run(port=0)"], ["'app' calls bolt.run()", "if __name__ == '__main__':"]),
+        (["@bolt.ws('/live')", "def live(event): ..."], ["'/live'", "no decorator"]),
+        (["bolt.ws('/live/<room>')"], ["<room>", "{room}"]),
     ],
 )
 def test_a_mistake_in_the_app_is_one_line(serve: Serve, lines: list[str], named: list[str]) -> None:
