@@ -278,11 +278,16 @@ async def test_an_unusable_callback(new_bolt: NewBolt, callback: Any) -> None:
 
 
 async def test_the_same_path_twice(new_bolt: NewBolt) -> None:
-    """Two endpoints of one path are a mistake, in whichever style the path is written."""
+    """Two endpoints of one path are a mistake, in whichever style the path is written. It is told
+    at once, or at the start where `where` might still tell them apart."""
     bolt = new_bolt()
+    bolt.ws("/chat")
+    with pytest.raises(ConfigurationError, match="/chat"):
+        bolt.ws("/chat")
     bolt.ws("/chat/:room")
-    with pytest.raises(ConfigurationError, match="/chat/"):
-        bolt.ws("/chat/{room}")
+    bolt.ws("/chat/{name}")
+    with pytest.raises(ConfigurationError, match="'/chat/:room' comes first"):
+        bolt._runtime.seal()
 
 
 async def test_nothing_is_added_after_the_start(new_bolt: NewBolt, serve: Serve) -> None:
