@@ -139,6 +139,32 @@ async def test_tls(serve: Serve, certificate: tuple[Path, Path]) -> None:
     assert "certificate" in await refused(f"tls://{address}")
 
 
+async def test_a_burst_over_tls(serve: Serve, certificate: tuple[Path, Path]) -> None:
+    """To so many clients that reading pauses: it goes on, on the same connection, and each of them
+    hears all of it."""
+    cert, key = certificate
+    address = serve(f'tls {{ cert_file: "{cert}", key_file: "{key}" }}')
+    one, two = (Bolt(backplane=f"tls://{address}?ca={cert}") for _ in range(2))
+    two.ws("/p")
+    flow, other = Flow(two), Flow(one)
+    try:
+        for node in (flow, other):
+            await node.runtime.connected()
+        members = [flow.connect() for _ in range(2500)]
+        for member in members:
+            assert two.ws_room_join("r", member.id)
+        assert await two.cluster.room_join("r", members[0].id, timeout=PATIENCE)
+        said = [str(number) for number in range(20)]
+        for message in said:
+            one.ws_room_broadcast("r", message)
+        await turns_until(lambda: len(members[-1].got) == len(said))
+        assert all(member.got == said for member in members)
+        assert two.stats().backplane_lost == 0
+    finally:
+        await one._runtime.drain()
+        await two._runtime.drain()
+
+
 async def test_what_a_publisher_outside_may(serve: Serve) -> None:
     """The permissions of the docs: outside it may publish under `x`, and cannot pass for a node."""
     address = serve(

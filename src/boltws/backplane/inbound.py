@@ -27,10 +27,16 @@ _DELIVERIES = 16 * _WRITES
 class Inbound:
     """One life of a connection."""
 
-    __slots__ = ("_held", "_missing", "_pass_on", "_reader", "_take", "_writes")
+    __slots__ = ("_held", "_missing", "_pass_on", "_take", "_transport", "_writes")
 
-    def __init__(self, reader: asyncio.StreamReader, take: Take, writes: Callable[[], int]) -> None:
-        self._reader = reader
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        transport: asyncio.ReadTransport,
+        take: Take,
+        writes: Callable[[], int],
+    ) -> None:
+        self._transport = transport  # the reader knows none where nats-py has begun TLS on it
         self._take = take
         self._writes = writes  # how many clients this turn's end will write to
         self._held: list[bytes] = []  # the start of something that is not complete
@@ -96,13 +102,12 @@ class Inbound:
 
     def _pause(self) -> None:
         """Go on with the rest in the next turn of the loop."""
-        transport: Any = self._reader._transport  # type: ignore[attr-defined]
-        transport.pause_reading()
-        asyncio.get_running_loop().call_soon(self._go_on, transport)
+        self._transport.pause_reading()
+        asyncio.get_running_loop().call_soon(self._go_on)
 
-    def _go_on(self, transport: Any) -> None:
+    def _go_on(self) -> None:
         held, self._held = self._held, []
         self._missing = 0
-        if not transport.is_closing():
-            transport.resume_reading()
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
             self.feed(b"".join(held))

@@ -52,7 +52,7 @@ def contract_broken() -> str:
             "_io_reader",
             "_io_writer",
         ],
-        asyncio.StreamReader(loop=_NO_LOOP): ["_buffer", "_transport", "feed_data"],
+        asyncio.StreamReader(loop=_NO_LOOP): ["_buffer", "feed_data"],
     }
     return next(
         (
@@ -84,7 +84,8 @@ class Link(Client):
 
     async def _read_loop(self) -> None:
         transport: Any = self._transport
-        Inbound(transport._io_reader, self._take, self.writes)  # lives as long as the stream
+        reader, writer = transport._io_reader, transport._io_writer
+        Inbound(reader, writer.transport, self._take, self.writes)  # lives as long as the stream
         await super()._read_loop()
 
     def _take(self, sid: int, subject: bytes, data: bytes, headers: bytes | None) -> int:

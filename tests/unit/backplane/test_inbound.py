@@ -43,9 +43,8 @@ class Stream:
         self.deliveries = deliveries
         if early:
             self.reader.feed_data(early)
-        reader: Any = self.reader
-        reader._transport = self.transport
-        Inbound(self.reader, self._take, lambda: writes)
+        transport: Any = self.transport
+        Inbound(self.reader, transport, self._take, lambda: writes)
 
     def _take(self, *message: Any) -> int:
         self.taken.append(message)

@@ -29,8 +29,7 @@ class Wire:
         self._unread: list[bytes] = []
         self._unsent = 0
         self.held = 0  # pings that wait for an answer
-        self._reader = asyncio.StreamReader()
-        self._reader.set_transport(self)  # type: ignore[arg-type]
+        self._reader = asyncio.StreamReader()  # told of no transport, as nats-py's is with TLS
         self._reader.feed_data(INFO)
 
     @property
