@@ -77,12 +77,17 @@ class Inbound:
                 break
             start = line + 2
             # MSG <subject> <sid> [reply] <bytes>, HMSG <subject> <sid> [reply] <head> <bytes>
+            # Split at spaces alone: to `split()` a form feed is one too, and subjects may have it.
             if data.startswith(b"MSG ", at):
-                words = data[at:line].split()
+                words = data[at:line].split(b" ")
                 body = start
+                if not 4 <= len(words) <= 5:
+                    raise ValueError(words)
             elif data.startswith(b"HMSG ", at):
-                words = data[at:line].split()
+                words = data[at:line].split(b" ")
                 body = start + int(words[-2])
+                if not 5 <= len(words) <= 6:
+                    raise ValueError(words)
             else:
                 self._pass_on(data[at:start])
                 at = start

@@ -101,7 +101,18 @@ def test_a_large_message_is_joined_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [b"MSG a\r\n", b"MSG a x 3\r\n...\r\n", b"MSG a 1 3x\r\n", b"HMSG a 1\r\n"]
+    "bad",
+    [
+        b"MSG a\r\n",
+        b"MSG a 1\r\nx\r\n",
+        b"MSG a x 3\r\n...\r\n",
+        b"MSG a 1 3x\r\n",
+        b"MSG a b c 1 1\r\nx\r\n",
+        b"MSG a 1 b c 1\r\nx\r\n",
+        b"HMSG a 1\r\n",
+        b"HMSG a 1 12\r\nNATS/1.0\r\n\r\n\r\n",
+        b"HMSG a 1 b c 12 12\r\nNATS/1.0\r\n\r\n\r\n",
+    ],
 )
 def test_what_is_no_nats_is_left_to_nats_py(bad: bytes) -> None:
     """It is passed on in a form that nats-py's own parser refuses, which then reconnects."""
@@ -109,6 +120,17 @@ def test_what_is_no_nats_is_left_to_nats_py(bad: bytes) -> None:
     stream.feed(message(1, b"good") + bad)
     assert len(stream.taken) == 1
     assert stream.passed == b"no NATS\r\n"
+
+
+@pytest.mark.parametrize("white", [b"\x0b", b"\x0c", b"\xc2\xa0"])
+@pytest.mark.parametrize("headers", [b"", b"NATS/1.0\r\n\r\n"])
+def test_white_space_in_a_subject(white: bytes, headers: bytes) -> None:
+    """It is part of the subject: whoever may publish it cannot pass for another subscription."""
+    stream = Stream()
+    subject = b"a" + white + b"7"
+    stream.feed(message(1, b"x", headers).replace(b"a.b", subject))
+    assert stream.passed == b""
+    assert stream.taken == [(1, subject, b"x", headers or None)]
 
 
 @pytest.mark.parametrize(
