@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from ..errors import BackplaneError
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("boltws")
 
 _STALE_PINGS = 2  # unanswered, two seconds apart, until a connection is given up
-_PAUSE = 1.0  # seconds before another link is tried
+_PAUSE = 1.0  # seconds before another link is tried, and between two looks at one
 
 
 class Keeper:
     """One link after the other. nats-py reconnects by itself, but gives up for good where a server
-    that had let it in lets it in no more."""
+    that had let it in lets it in no more, and where something fails that it does not expect: a
+    credentials file that is being rewritten, for one."""
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class Keeper:
         self._writes = writes
         self._up = up  # called with a link that has connected, and whether it is a new one
         self._connected = asyncio.Event()
+        self._lost = False  # the last of the two that was logged
         self._trouble = ""  # the last error, for who waits for the first connection
 
     async def connected(self, timeout: float) -> None:
@@ -56,26 +59,28 @@ class Keeper:
         """Connect, and go on trying."""
         from .link import Link
 
-        while not self.stopping:
+        while True:
             link = Link()
             link.writes = self._writes
-            closed = asyncio.Event()
             try:
-                await self._connect(link, closed)
+                await self._connect(link)
             except Exception as error:  # a credentials file that is none, for one
                 await self._on_error(error)
             else:
-                if self._connected.is_set():
-                    self._log_back()
+                self._log_back()
                 await self._up(link, True)
                 self._connected.set()
-                await closed.wait()
+                while not link.is_dead:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(link.ended.wait(), _PAUSE)
+                await self._on_disconnected()
+            if self.stopping:  # whoever stops it sends a last word on it
+                return
+            # In a task of its own, so that this one goes on whatever becomes of it.
+            await asyncio.wait([asyncio.create_task(_bury(link))], timeout=_PAUSE)
             await asyncio.sleep(_PAUSE)
 
-    async def _connect(self, link: Link, closed: asyncio.Event) -> None:
-        async def on_closed() -> None:
-            closed.set()
-
+    async def _connect(self, link: Link) -> None:
         async def on_reconnected() -> None:
             self._log_back()
             await self._up(link, False)
@@ -92,7 +97,6 @@ class Keeper:
             error_cb=self._on_error,
             disconnected_cb=self._on_disconnected,
             reconnected_cb=on_reconnected,
-            closed_cb=on_closed,
         )
 
     async def _on_error(self, error: Exception) -> None:
@@ -104,7 +108,8 @@ class Keeper:
             self._trouble = trouble
 
     async def _on_disconnected(self) -> None:
-        if not self.stopping:
+        if not self.stopping and not self._lost:
+            self._lost = True
             logger.warning(
                 "the backplane %s is lost: clients of this node are served on, others' messages "
                 "do not come; trying again until it is back",
@@ -112,4 +117,11 @@ class Keeper:
             )
 
     def _log_back(self) -> None:
-        logger.warning("the backplane %s is back", self._settings.safe)
+        if self._lost:
+            self._lost = False
+            logger.warning("the backplane %s is back", self._settings.safe)
+
+
+async def _bury(link: Link) -> None:
+    with suppress(Exception):  # nothing of it is of use any more
+        await link.give_up()

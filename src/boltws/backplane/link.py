@@ -32,11 +32,13 @@ _NO_LOOP = cast(asyncio.AbstractEventLoop, SimpleNamespace(get_debug=lambda: Fal
 
 _METHODS = {
     "_read_loop": [],
+    "_close": ["status", "do_cbs"],
     "_attempt_reconnect": [],
     "_send_ping": ["future"],
 }
 _ATTRIBUTES = (
-    "_subs _sid _pending _pending_data_size _flush_queue _pings_outstanding _transport"
+    "_subs _sid _pending _pending_data_size _flush_queue _pings_outstanding _transport "
+    "_reading_task _reconnection_task"
 ).split()
 
 
@@ -74,6 +76,7 @@ class Link(Client):
     def __init__(self) -> None:
         super().__init__()
         self._scheduled = False
+        self.ended = asyncio.Event()  # nats-py does nothing more for it, but to close it
 
     @property
     def hears(self) -> bool:
@@ -165,10 +168,41 @@ class Link(Client):
     async def _attempt_reconnect(self) -> None:
         # nats-py closes the old transport and waits until it has sent what it holds: for ever,
         # where the server is frozen.
+        self.abort()
+        try:
+            await super()._attempt_reconnect()
+        except Exception as error:  # nats-py goes on after those that it expects
+            self.ended.set()
+            logger.warning("no more reconnecting on this connection: %r", error)
+
+    # The end.
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it will never hear anything again, which nats-py may not have told."""
+        task = self._reading_task if self.is_connected else self._reconnection_task
+        return self.ended.is_set() or task is None or task.done()
+
+    def abort(self) -> None:
+        """Cut the connection."""
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
-        await super()._attempt_reconnect()
+
+    async def give_up(self) -> None:
+        """Close, whatever state it is in, and send nothing more."""
+        self._pending, self._pending_data_size = [], 0
+        self.abort()
+        await self.close()
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        # nats-py sends first what waits. That may take for ever, and where it fails nobody is told.
+        if status == Client.CLOSED:
+            self.ended.set()
+        try:
+            await super()._close(status, do_cbs)
+        except OSError as error:
+            logger.info("the last messages to the backplane are lost: %s", error)
 
 
 async def _within(seconds: float, future: asyncio.Future[None]) -> None:

@@ -135,6 +135,8 @@ class FakeLink:
         self.is_connected = self.is_closed = False
         self.is_full = False
         self.deaf = False  # pings are not answered
+        self.stuck = False  # nats-py does nothing more for it, and has not said so
+        self.ended = asyncio.Event()
         self.inbox, self.outbox = Pipe(), Pipe()
         # As the server has them: by the last token of their subject, and by number.
         self._routes: dict[str, dict[int, Subscription]] = {}
@@ -200,15 +202,26 @@ class FakeLink:
         async with asyncio.timeout(5):
             await pong
 
+    @property
+    def is_dead(self) -> bool:
+        return self.stuck or self.ended.is_set()
+
     async def close(self) -> None:
+        self.ended.set()
         while self.outbox.busy:
             await asyncio.sleep(0)
+        self.abort()
+
+    def abort(self) -> None:
         if not self.is_closed:
             self.is_connected = False
             self.is_closed = True
             self._routes.clear()
             self.inbox.clear()
-            await self.options["closed_cb"]()
+
+    async def give_up(self) -> None:
+        self.outbox.clear()
+        await self.close()
 
     def hear(self, sub: Subscription, message: Posted) -> None:
         """A message arrives. As nats-py has it, not for one that has unsubscribed meanwhile."""

@@ -29,7 +29,7 @@ def test_the_contract() -> None:
     assert contract_broken() == ""
 
 
-@pytest.mark.parametrize("name", ["_read_loop", "_attempt_reconnect", "_send_ping"])
+@pytest.mark.parametrize("name", ["_read_loop", "_attempt_reconnect", "_send_ping", "_close"])
 def test_a_method_is_missing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is named, with the parameters that we give or take."""
     monkeypatch.delattr(Client, name)
@@ -125,8 +125,8 @@ def test_nothing_of_nats_py_is_replaced_unseen() -> None:
     client = Client()
     replaced = {name for name in vars(Link) if not name.startswith("__") and hasattr(client, name)}
     kept = {name for name in vars(Link()) if name not in vars(client)}
-    assert replaced == {"_read_loop", "_attempt_reconnect"}
-    assert kept == {"_scheduled"}
+    assert replaced == {"_read_loop", "_attempt_reconnect", "_close"}
+    assert kept == {"_scheduled", "ended"}
 
 
 # In.

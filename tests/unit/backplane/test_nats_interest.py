@@ -117,7 +117,7 @@ async def test_back_after_the_linger(fleet: Fleet, clock: Clock) -> None:
     one.bolt.ws_room_broadcast("blue", "a")
     await fleet.quiet()
     two.bolt.ws_room_leave("blue", client.id)
-    await asyncio.sleep(6)
+    await asyncio.sleep(6.5)  # no heartbeat is under way
     one.bolt.ws_room_broadcast("blue", "to nobody")
     two.bolt.ws_room_join("blue", client.id)
     await fleet.a_heartbeat()
