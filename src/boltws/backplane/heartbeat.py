@@ -9,7 +9,7 @@ from typing import NamedTuple
 from .envelope import BadMessage
 from .sequences import Report
 
-_ENTRY = 200  # bytes of one subject in a heartbeat, at most
+_ENTRY = 400  # bytes of one subject in a heartbeat, at most: its numbers, and it as a new one
 _ENTRIES = 4000  # in one message; more take more messages
 
 
@@ -44,10 +44,10 @@ def read_beat(payload: bytes) -> Beat:
 def beat_parts(
     report: Report, new: list[str], series: int, hello: bool, most: int
 ) -> Iterator[bytes]:
-    """The payloads of a heartbeat, of at most `most` bytes each."""
+    """The payloads of a heartbeat, of at most `most` bytes each; with one subject at least."""
     entries = list(report.items())
     length = max(len(entries), len(new), 1)
-    step = min(_ENTRIES, most // _ENTRY)
+    step = max(1, min(_ENTRIES, most // _ENTRY))
     for start in range(0, length, step):
         told = {
             "hello": hello,
