@@ -245,16 +245,19 @@ class NatsBackplane:
     def _most(self) -> int:
         """Bytes that the server takes in one message, besides what is ours."""
         told = 0 if self.link is None else self.link.max_payload
-        return (told or _MAX_PAYLOAD) - _ROOM_FOR_HEAD
+        return max(0, (told or _MAX_PAYLOAD) - _ROOM_FOR_HEAD)
 
     def check_size(self, frame: bytes, excluded: int = 0) -> None:
         """Raise ``ValueError`` for a message that the server would not take."""
         most = self._most()
-        if excluded > envelope.MOST_EXCLUDED or len(frame) + excluded * 16 > most:
+        if excluded <= envelope.MOST_EXCLUDED and len(frame) + excluded * 16 <= most:
+            return
+        size = len(split(frame)[1])  # the frame's own head does not travel
+        if excluded > envelope.MOST_EXCLUDED or size + excluded * 16 > most:
             without = f" and {excluded:,} ids to leave out" if excluded else ""
             raise ValueError(
                 f"a message to other nodes has at most {most:,} bytes, 16 for each id to leave "
-                f"out (max_payload of nats-server), and this one has {len(frame):,}{without}"
+                f"out (max_payload of nats-server), and this one has {size:,}{without}"
             )
 
     def broadcast(self, room: str | None, frame: bytes, exclude: Iterable[str]) -> bool:
