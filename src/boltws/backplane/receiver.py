@@ -26,6 +26,7 @@ logger = logging.getLogger("boltws")
 
 _OUTSIDE = ord("x")
 _NORMAL = 1000  # the close code where none is given
+_AGAIN = 0.25  # seconds until what was not confirmed is asked for again
 # What reading something that is no message of ours may raise; RecursionError is JSON's.
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
@@ -40,6 +41,7 @@ class Receiver:
         self._backplane = backplane
         self._clock = asyncio.get_running_loop().time
         self._settling = False
+        self._settled = asyncio.Event()  # of the next confirmation, or failure
         self.new: list[str] = []  # subjects that the next heartbeat asks about
         self._own = bytes.fromhex(hub.node)
         # Each node's last series, and when it said so.
@@ -55,6 +57,7 @@ class Receiver:
             Subscription(subjects.outside_node(node), "", self._reading(self._on_outside_node)),
         ]
         self._by_key = {sub.key or sub._subject: sub for sub in fixed}
+        self._unconfirmed = dict.fromkeys(fixed)
         for room in hub.rooms:
             self.add_room(room, None)
 
@@ -65,43 +68,61 @@ class Receiver:
         for sub in self._by_key.values():
             link.add(sub)
 
-    async def settle(self, link: Link) -> None:
-        """Return when the server has taken all subscriptions. Nothing is raised where it has not:
-        the link reconnects then, and this is called again."""
-        subs = list(self._by_key.values())
+    async def settle(self, link: Link) -> bool:
+        """Return when the server has taken all subscriptions. False where it has not: the link
+        reconnects then, and this is called again."""
+        subs = list(self._unconfirmed)
         try:
             await link.settled()
         except Exception as error:
             logger.info(
                 "subscriptions have not been confirmed: %s", str(error) or type(error).__name__
             )
-            return
-        now = self._clock()
-        for sub in subs:
-            if not sub.stood:
-                sub.stood = now
-                if sub.room:
-                    self.new.append(sub.key)
+            return False
+        else:
+            now = self._clock()
+            for sub in subs:
+                if sub in self._unconfirmed:
+                    del self._unconfirmed[sub]
+                    sub.stood = now
+                    if sub.room:
+                        self.new.append(sub.key)
+            return True
+        finally:
+            self._settled.set()
+            self._settled = asyncio.Event()
 
     def add_room(self, room: str, link: Link | None) -> None:
         """Subscribe to a room."""
         token = room_token(room)
         interest = self._subjects.room_interest(token)
         sub = self._by_key[token] = Subscription(interest, token, self._on_room, room)
+        self._unconfirmed[sub] = None
         if link is not None:
             link.add(sub)
-            if not self._settling:
-                self._settling = True
-                self._backplane.spawn(self._settle_soon(link))
+            self._settle_soon()
 
-    async def _settle_soon(self, link: Link) -> None:
-        await asyncio.sleep(0)  # those of one turn are confirmed together
-        self._settling = False
-        await self.settle(link)
+    def _settle_soon(self) -> None:
+        link = self._backplane.link
+        if not self._settling and link is not None and link.is_connected:
+            self._settling = True
+            self._backplane.spawn(self._settle_all())
+
+    async def _settle_all(self) -> None:
+        """One confirmation at a time, each for all that came since the last. While the link is
+        away there is nothing to do: all are settled when it is back."""
+        try:
+            await asyncio.sleep(0)  # those of one turn are confirmed together
+            while self._unconfirmed and (link := self._backplane.link) and link.is_connected:
+                if not await self.settle(link):
+                    await asyncio.sleep(_AGAIN)
+        finally:
+            self._settling = False
 
     def drop_room(self, room: str, link: Link | None) -> None:
         """Unsubscribe from a room."""
         sub = self._by_key.pop(room_token(room))
+        self._unconfirmed.pop(sub, None)
         if link is not None:
             link.drop(sub)
 
@@ -270,14 +291,14 @@ class Receiver:
         if client_id not in self._hub.clients or not self._hub.join(room, client_id):
             return False
         sub = self._by_key[room_token(room)]
-        while not sub.stood:
-            if self._by_key.get(sub.key) is not sub:
-                return False
+        while True:
             link = self._backplane.link
-            if link is None or not link.is_connected:
+            if link is None or not link.is_connected or self._by_key.get(sub.key) is not sub:
                 return False
-            await self.settle(link)
-        return True
+            if sub.stood:
+                return True
+            self._settle_soon()
+            await self._settled.wait()
 
     # From publishers outside (see `subjects`): the payload is the message.
 

@@ -86,7 +86,7 @@ class Here:
         """Its link: what it subscribes to stands at once."""
 
 
-def at_once(coroutine: Coroutine[Any, Any, None]) -> None:
+def at_once(coroutine: Coroutine[Any, Any, object]) -> None:
     """Run what waits for nothing."""
     try:
         coroutine.send(None)

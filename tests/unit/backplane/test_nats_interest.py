@@ -179,6 +179,73 @@ async def test_a_link_that_is_given_up(fleet: Fleet, clock: Clock) -> None:
     assert (client.got, client2.got) == (["x"], ["y"])
 
 
+async def test_rooms_while_cut_off_for_long(fleet: Fleet) -> None:
+    """Nothing waits for each of them: they are settled when the link is back."""
+    node = await fleet.node()
+    client = node.client()
+    await node.link.cut()
+    tasks = len(node.backplane._tasks)
+    for number in range(100):
+        node.bolt.ws_room_join(str(number), client.id)
+        await asyncio.sleep(0)
+        assert len(node.backplane._tasks) == tasks
+    await node.link.mend()
+    await fleet.quiet()
+    assert all(sub.stood for sub in node.receiver._by_key.values())
+
+
+async def test_one_confirmation_at_a_time(fleet: Fleet) -> None:
+    """What is subscribed to meanwhile waits for the next, which is for all of it."""
+    node = await fleet.node()
+    settled, asked = node.link.settled, 0
+
+    async def count() -> None:
+        nonlocal asked
+        asked += 1
+        await settled()
+
+    node.link.settled = count  # type: ignore[method-assign]
+    node.link.outbox.hold()
+    client = node.client("first")
+    joins = [asyncio.ensure_future(node.bolt.cluster.room_join("first", client.id))]
+    for number in range(100):
+        joins.append(
+            asyncio.ensure_future(node.bolt.cluster.room_join(str(number), client.id, timeout=9))
+        )
+        await asyncio.sleep(0)
+    assert asked == 1
+    node.link.outbox.release()
+    assert await asyncio.gather(*joins) == [True] * 101
+    assert asked == 2
+
+
+async def test_a_confirmation_that_fails(fleet: Fleet, clock: Clock) -> None:
+    """It is asked for again, while the link lives."""
+    node = await fleet.node()
+    settled, results = node.link.settled, iter([TimeoutError(), OSError()])
+
+    async def fail() -> None:
+        for error in results:
+            raise error
+        await settled()
+
+    node.link.settled = fail  # type: ignore[method-assign]
+    client = node.client()
+    assert await node.bolt.cluster.room_join("blue", client.id)
+    assert next(results, None) is None
+
+
+async def test_a_join_while_cut_off(fleet: Fleet) -> None:
+    """A room that has stood stands no more: what is published there now does not come."""
+    node = await fleet.node()
+    client, other = node.client(), node.client()
+    assert await node.bolt.cluster.room_join("blue", client.id)
+    await node.link.cut()
+    assert not await node.bolt.cluster.room_join("blue", other.id)
+    await node.link.mend()
+    assert await node.bolt.cluster.room_join("blue", other.id)
+
+
 async def test_many_rooms(fleet: Fleet, clock: Clock) -> None:
     """One subscription for each, however many members, and one confirmation for all of a turn."""
     node = await fleet.node()
