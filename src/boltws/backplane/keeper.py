@@ -36,6 +36,7 @@ class Keeper:
         up: Callable[[Link, bool], Awaitable[None]],
     ) -> None:
         self.stopping = False
+        self.refused = False  # NATS refuses to let this connection subscribe to something
         self._settings = settings
         self._node = node
         self._writes = writes
@@ -62,6 +63,7 @@ class Keeper:
         while True:
             link = Link()
             link.writes = self._writes
+            self.refused = False
             try:
                 await self._connect(link)
             except Exception as error:  # a credentials file that is none, for one
@@ -103,11 +105,13 @@ class Keeper:
         trouble = str(error) or type(error).__name__
         if "permissions" in trouble.lower():
             logger.error("backplane %s: %s", self._settings.safe, trouble)
+            self.refused = self.refused or "for subscription" in trouble.lower()
         # A server that does not let us in resets the connection, which may overtake its reason.
         if not (isinstance(error, ConnectionResetError) and "uthoriz" in self._trouble):
             self._trouble = trouble
 
     async def _on_disconnected(self) -> None:
+        self.refused = False
         if not self.stopping and not self._lost:
             self._lost = True
             logger.warning(

@@ -175,8 +175,9 @@ class NatsBackplane:
 
     @property
     def hears(self) -> bool:
-        """Whether the server answers, and so others are heard."""
-        return self.link is not None and self.link.hears
+        """Whether the server answers, and lets us hear others."""
+        refused = self._keeper is None or self._keeper.refused
+        return self.link is not None and self.link.hears and not refused
 
     def traffic(self) -> Traffic:
         """The counters."""

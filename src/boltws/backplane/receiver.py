@@ -296,7 +296,7 @@ class Receiver:
             if link is None or not link.is_connected or self._by_key.get(sub.key) is not sub:
                 return False
             if sub.stood:
-                return True
+                return self._backplane.hears
             self._settle_soon()
             await self._settled.wait()
 

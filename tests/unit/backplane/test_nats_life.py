@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 
+import nats.errors
 import pytest
 
 from boltws import BackplaneError, Bolt, StartError
@@ -13,6 +14,7 @@ from boltws.backplane import envelope
 from boltws.backplane.nats import NatsBackplane
 from boltws.backplane.subjects import room_token
 
+from ..conftest import Errors
 from ..flow import Clock, Start
 from .fleet import Fleet, Posted
 
@@ -181,6 +183,26 @@ async def test_deaf(fleet: Fleet) -> None:
     assert node.flow.runtime.not_ready() == "the backplane is not heard"
     await node.link.mend()
     assert node.flow.runtime.not_ready() == ""
+
+
+async def test_a_subscription_that_is_refused(fleet: Fleet, logged: Errors) -> None:
+    """A node that may not subscribe is not ready, and promises nobody a room; so until it connects
+    again."""
+    node = await fleet.node()
+    client = node.client()
+    refused = nats.errors.Error('nats: Permissions Violation for Publish to "boltws.r.x"')
+    await node.link.options["error_cb"](refused)
+    assert node.flow.runtime.not_ready() == ""
+    refused = nats.errors.Error('nats: Permissions Violation for Subscription to "boltws.hb"')
+    await node.link.options["error_cb"](refused)
+    assert node.flow.runtime.not_ready() == "the backplane is not heard"
+    assert not await node.bolt.cluster.room_join("blue", client.id)
+    await node.link.cut()
+    await node.link.mend()
+    assert node.flow.runtime.not_ready() == ""
+    assert await node.bolt.cluster.room_join("blue", client.id)
+    assert len(logged.texts()) == 2
+    logged.records.clear()
 
 
 async def test_subscriptions_that_are_not_confirmed(fleet: Fleet, clock: Clock) -> None:
