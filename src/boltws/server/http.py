@@ -8,8 +8,6 @@ of it is checked at start by :func:`contract_broken`.
 from __future__ import annotations
 
 import asyncio
-import dis
-import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +22,7 @@ from ..asgi import EXTENSION
 from ..ledger import Ledger
 from ..options import Options
 from ..runtime import most_connections, most_told
+from .contract import missing
 from .socket import Socket
 from .upgrade import BadUpgrade, check_upgrade, denial, subprotocols
 from .wires import wires_of
@@ -35,50 +34,7 @@ _HELD_BACK = 2**16  # bytes that may come behind a request before its handshake 
 
 def contract_broken() -> str:
     """What we use of uvicorn's protocol and it does not have; ``""`` when all is there."""
-    for name, parameters in _METHODS.items():
-        method = getattr(HttpToolsProtocol, name, None)
-        if method is None or list(inspect.signature(method).parameters)[1:] != parameters:
-            return f"HttpToolsProtocol.{name}({', '.join(parameters)})"
-    kept = _attributes_of(HttpToolsProtocol)
-    return next((f"HttpToolsProtocol.{name}" for name in _ATTRIBUTES if name not in kept), "")
-
-
-def _attributes_of(protocol: type) -> set[str]:
-    """The attributes of ``self`` that the methods of `protocol` touch, read off their code, as a
-    frozen program has no sources."""
-    names: set[str] = set()
-    for method in filter(inspect.isfunction, vars(protocol).values()):
-        loaded: Any = None
-        for step in dis.get_instructions(method):
-            if loaded == "self" and step.opname.endswith(("_ATTR", "_METHOD")):
-                names.add(step.argval)
-            loaded = step.argval
-            if isinstance(loaded, tuple) and loaded:  # two in one instruction, from 3.13 on
-                loaded = loaded[-1]
-    return names
-
-
-_METHODS = {
-    "connection_made": ["transport"],
-    "connection_lost": ["exc"],
-    "data_received": ["data"],
-    "shutdown": [],
-    "on_message_begin": [],
-    "on_url": ["url"],
-    "on_header": ["name", "value"],
-    "on_headers_complete": [],
-    "on_body": ["body"],
-    "on_message_complete": [],
-    "_should_upgrade": [],
-    "_get_upgrade": [],
-    "_unset_keepalive_if_required": [],
-    "_unsupported_upgrade_warning": [],
-}
-_ATTRIBUTES = (
-    "access_log app app_state asgi_version client config connections cycle flow headers "
-    "limit_concurrency loop parser pipeline root_path scheme scope server server_state tasks "
-    "timeout_keep_alive_task transport url"
-).split()
+    return missing(HttpToolsProtocol)
 
 
 def protocol_class(options: Options, loopback: bool, ledger: Ledger) -> type[HttpToolsProtocol]:
