@@ -72,6 +72,9 @@ class _Protocol(HttpToolsProtocol):
         self._header_size = 0  # of the request that is being read, line by line
         self._head_came = 0  # bytes of later reads, while its head is not complete
         self._began = False  # in this read
+        self._in_body = False  # from the end of a request's head to the end of the request
+        self._trailing = False  # behind a chunk's size, and no data: trailers may be coming
+        self._trailer_size = 0  # bytes of them
         self._refused = False  # an answer was given that ends the connection
         self._parting: asyncio.TimerHandle | None = None  # from then on
         self._full = False  # there are too many connections: its request is refused
@@ -125,7 +128,7 @@ class _Protocol(HttpToolsProtocol):
         # Not for any bytes, as uvicorn does: blank lines, or a body that nobody waits for, would
         # keep a connection for ever.
         self._unset_keepalive_if_required()
-        self._began = True
+        self._began, self._in_body = True, False
         if self not in self._wires.pending:
             self._await_request()
 
@@ -134,10 +137,17 @@ class _Protocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._header_size += len(name) + len(value) + 4
-        super().on_header(name, value)
+        size = len(name) + len(value) + 4
+        if not self._in_body:
+            self._header_size += size
+            super().on_header(name, value)
+        elif not self._refused:  # a trailer, which no app is given
+            self._trailer_size += size
+            if self._trailer_size > self.options.max_header_size:
+                self._refuse_trailers()
 
     def on_headers_complete(self) -> None:
+        self._in_body, self._trailing, self._trailer_size = True, False, 0
         self._wires.pending.pop(self, None)
         if self._header_size > self.options.max_header_size:
             self._refuse("head_too_large", 431, "Request Header Fields Too Large")
@@ -149,11 +159,16 @@ class _Protocol(HttpToolsProtocol):
             self.limit_concurrency = max(0, limit - wires.attached + wires.drainers)
         super().on_headers_complete()
 
+    def on_chunk_header(self) -> None:
+        self._trailing = True  # if it is the last chunk
+
     def on_body(self, body: bytes) -> None:
+        self._trailing = False
         if not self._refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._in_body = self._trailing = False
         if not self._refused:
             super().on_message_complete()
 
@@ -168,6 +183,7 @@ class _Protocol(HttpToolsProtocol):
             if len(self._behind) > _HELD_BACK:
                 self.transport.pause_reading()
             return
+        trailing = self._trailing
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -188,6 +204,11 @@ class _Protocol(HttpToolsProtocol):
                 self._head_came += len(data) if alone else 0
                 if max(self._head_came, self._header_size) > self.options.max_header_size:
                     self._refuse("head_too_large", 431, "Request Header Fields Too Large")
+            elif trailing and self._trailing and not self._refused:
+                # Nor may one trailer, which is in the parser too.
+                self._trailer_size += len(data)
+                if self._trailer_size > self.options.max_header_size:
+                    self._refuse_trailers()
             self._began = False
 
     def _refuse(self, cause: str, status: int, text: str, headers: Any = ()) -> None:
@@ -199,6 +220,20 @@ class _Protocol(HttpToolsProtocol):
         given = [*self.server_state.default_headers, *headers]
         self.transport.write(denial(status, given, text.encode()))
         self._part()
+
+    def _refuse_trailers(self) -> None:
+        """The end of the body is not waited for any more; to the app the peer has gone."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and (self.pipeline or cycle.response_started):
+            self._refused = True
+            self.ledger.refused["head_too_large"] += 1
+            self.transport.abort()  # an answer has no place any more
+            return
+        if cycle is not None:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            self.cycle = None  # type: ignore[assignment]
+        self._refuse("head_too_large", 431, "Request Header Fields Too Large")
 
     def _part(self) -> None:
         """End the connection behind an answer. What the peer still sends is read and thrown away:
