@@ -17,6 +17,7 @@ _METHODS = {
     "on_headers_complete": [],
     "on_body": ["body"],
     "on_message_complete": [],
+    "timeout_keep_alive_handler": [],
     "_should_upgrade": [],
     "_get_upgrade": [],
     "_unset_keepalive_if_required": [],
@@ -25,7 +26,7 @@ _METHODS = {
 _ATTRIBUTES = (
     "access_log app app_state asgi_version client config connections cycle flow headers "
     "limit_concurrency loop parser pipeline root_path scheme scope server server_state tasks "
-    "timeout_keep_alive_task transport url"
+    "timeout_keep_alive timeout_keep_alive_task transport url"
 ).split()
 
 

@@ -29,6 +29,7 @@ from .wires import wires_of
 
 logger = logging.getLogger("uvicorn.error")
 
+_EXTENSIONS = 12  # of the keep-alive time, for the rest of a body that has been answered
 _HELD_BACK = 2**16  # bytes that may come behind a request before its handshake is answered
 
 
@@ -73,6 +74,8 @@ class _Protocol(HttpToolsProtocol):
         self._head_came = 0  # bytes of later reads, while its head is not complete
         self._began = False  # in this read
         self._in_body = False  # from the end of a request's head to the end of the request
+        self._moved = False  # bytes came since the keep-alive timer was set anew
+        self._extensions = 0  # how often it was, for one body
         self._trailing = False  # behind a chunk's size, and no data: trailers may be coming
         self._trailer_size = 0  # bytes of them
         self._refused = False  # an answer was given that ends the connection
@@ -119,12 +122,18 @@ class _Protocol(HttpToolsProtocol):
         if made is None:  # the TLS handshake failed, or its own limit ends it
             self.ledger.refused["tls"] += 1
             return
+        if self._response_in_flight():
+            # The rest of the head may wait until we read on, and ending now would cut the response.
+            self._wires.pending[self] = (self.loop.time(), self.options.handshake_timeout)
+            return
         self.ledger.refused["limit" if self._full else "timeout"] += 1
         logger.info("a request's head was not complete in time")
         made.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        if self._refused:
+            return
         # Not for any bytes, as uvicorn does: blank lines, or a body that nobody waits for, would
         # keep a connection for ever.
         self._unset_keepalive_if_required()
@@ -147,6 +156,11 @@ class _Protocol(HttpToolsProtocol):
                 self._refuse_trailers()
 
     def on_headers_complete(self) -> None:
+        if self._refused:
+            return
+        # Again: the response before this one may have come to its end since the head began.
+        self._unset_keepalive_if_required()
+        self._extensions = 0
         self._in_body, self._trailing, self._trailer_size = True, False, 0
         self._wires.pending.pop(self, None)
         if self._header_size > self.options.max_header_size:
@@ -183,6 +197,7 @@ class _Protocol(HttpToolsProtocol):
             if len(self._behind) > _HELD_BACK:
                 self.transport.pause_reading()
             return
+        self._moved = True
         trailing = self._trailing
         try:
             self.parser.feed_data(data)
@@ -210,6 +225,21 @@ class _Protocol(HttpToolsProtocol):
                 if self._trailer_size > self.options.max_header_size:
                     self._refuse_trailers()
             self._began = False
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing came behind the last response; or its request's body is still coming, when the
+        answer was an early one. Closing then resets the connection, and the answer is lost with
+        peers that read it behind their upload: while that goes on they have some time."""
+        if not self._in_body or self.transport.is_closing():
+            super().timeout_keep_alive_handler()
+        elif self._moved and self._extensions < _EXTENSIONS:
+            self._moved = False
+            self._extensions += 1
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        else:
+            self._part()
 
     def _refuse(self, cause: str, status: int, text: str, headers: Any = ()) -> None:
         self._refused = True
@@ -251,12 +281,15 @@ class _Protocol(HttpToolsProtocol):
     def _end_behind_response(self) -> bool:
         """Where a response is in flight, close behind it: an answer now would stand before it.
         Whether there is one."""
-        cycle: RequestResponseCycle | None = self.cycle  # uvicorn's annotation leaves out None
-        if cycle is None or (cycle.response_complete and not self.pipeline):
+        if not self._response_in_flight():
             return False
-        last = self.pipeline[0][0] if self.pipeline else cycle
+        last = self.pipeline[0][0] if self.pipeline else self.cycle
         last.keep_alive = False
         return True
+
+    def _response_in_flight(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # uvicorn's annotation leaves out None
+        return cycle is not None and not (cycle.response_complete and not self.pipeline)
 
     # WebSocket.
 

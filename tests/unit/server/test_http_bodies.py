@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from boltws import Event
+
 from ..fakes import in_virtual_time, passing
-from .connection import Connection
+from .connection import GET, UPGRADE, Connection
 
 CHUNKED = b"POST /upload HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -79,4 +81,129 @@ async def test_trailers_are_allowed_and_not_given_to_the_app() -> None:
     connection.send(CHUNKED + b"0\r\n\r\n")
     await passing(1)
     assert connection.statuses == [200, 200] and connection.stands()
+    await connection.end()
+
+
+def slow(seconds: dict[str, float]) -> Any:
+    """An HTTP app that takes so long for the second half of the response to a path."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        path = scope["path"]
+        seen.append(path)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await passing(seconds.get(path, 0))
+        await send({"type": "http.response.body", "body": path.encode()})
+
+    seen = app.seen = []  # type: ignore[attr-defined]
+    return app
+
+
+def get(path: bytes) -> bytes:
+    return GET.replace(b" / ", b" %s " % path) + b"\r\n"
+
+
+@in_virtual_time
+async def test_a_request_whose_head_came_in_two_parts_has_its_time() -> None:
+    """The keep-alive time of the response before it ends where its head is complete, also when the
+    head began before that response was done."""
+    connection = Connection(http=slow({"/first": 1, "/second": 60}))
+    second = get(b"/second")
+    connection.send(get(b"/first") + second[:9])
+    await passing(1.5)
+    connection.send(second[9:])
+    await passing(59)
+    assert connection.stands() and b"/first" in connection.transport.sent
+    await passing(2)
+    assert b"/second" in connection.transport.sent and connection.stands()
+    await connection.end()
+
+
+@in_virtual_time
+async def test_a_handshake_whose_head_came_in_two_parts_has_its_time() -> None:
+    """A slow before too is not cut by the keep-alive time of the response before it."""
+    connection = Connection(http=slow({"/first": 1}))
+
+    async def before(event: Event) -> None:
+        if event.type == "connect":
+            await passing(30)
+
+    connection.bolt.before(before)
+    connection.send(get(b"/first") + GET[:9])
+    await passing(1.5)
+    connection.send(GET[9:] + UPGRADE + b"\r\n")
+    await passing(31)
+    assert connection.statuses == [200, 101] and connection.stands()
+    await connection.end()
+
+
+@in_virtual_time
+async def test_a_head_that_waits_for_a_response_is_not_timed() -> None:
+    """While a response is in flight we may not read on; the time of the head behind it begins when
+    that is done. It does end."""
+    connection = Connection(http=slow({"/first": 60}), handshake_timeout=3)
+    third = get(b"/third")
+    connection.send(get(b"/first") + get(b"/second") + third[:9])
+    connection.send(third[9:])
+    await passing(59)
+    assert connection.stands() and connection.bolt.stats().refused == {}
+    await passing(2)
+    sent = bytes(connection.transport.sent)
+    assert 0 < sent.find(b"/first") < sent.find(b"/second") < sent.find(b"/third")
+    connection.send(third[:9])
+    await passing(6)
+    assert not connection.stands() and connection.bolt.stats().refused == {"timeout": 1}
+    await connection.end()
+
+
+@in_virtual_time
+async def test_nothing_behind_a_refused_request_is_run() -> None:
+    """Though it came in the same read: the answer has said that the connection ends."""
+    app = slow({})
+    connection = Connection(http=app, max_header_size=4096)
+    large = GET + b"X-Large: " + b"x" * 5000 + b"\r\n\r\n"
+    connection.send(large + get(b"/behind"))
+    await passing(1)
+    assert connection.statuses == [431] and app.seen == []
+    await connection.end()
+    connection = Connection(http=app)
+    connection.send(b"GET / HTTP/1.1\r\n" + UPGRADE + b"\r\n" + get(b"/behind"))
+    await passing(1)
+    assert connection.statuses == [400] and app.seen == []
+    await connection.end()
+
+
+UPLOAD = b"POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
+
+
+@in_virtual_time
+async def test_an_answer_that_is_early_is_not_lost_behind_the_upload() -> None:
+    """A body that comes on is read, and thrown away; what comes behind it is served."""
+    connection = Connection(http=slow({}))
+    connection.send(UPLOAD)
+    for _ in range(20):
+        await passing(1)
+        connection.send(b"x" * 5000)
+        assert connection.statuses == [200] and connection.stands()
+    connection.send(get(b"/next"))
+    await passing(1)
+    assert connection.statuses == [200, 200] and connection.stands()
+    await passing(6)
+    assert not connection.stands()
+    await connection.end()
+
+
+@pytest.mark.parametrize("every", [1, 1000])
+@in_virtual_time
+async def test_an_answered_upload_may_not_go_on_for_ever(every: int) -> None:
+    """It has about a minute, and where nothing comes only the keep-alive time. The end is a half
+    close, so that the answer is not lost."""
+    connection = Connection(http=slow({}))
+    connection.send(UPLOAD + b"x")
+    for second in range(55 if every == 1 else 9):
+        assert connection.stands()
+        if second % every == 0:
+            connection.send(b"x")
+        await passing(1)
+    await passing(15)
+    assert not connection.stands() and connection.transport.eof_sent
     await connection.end()
