@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -23,8 +22,9 @@ from ..ledger import Ledger
 from ..options import Options
 from ..runtime import most_connections, most_told
 from .contract import missing
+from .logs import handshake_log
 from .socket import Socket
-from .upgrade import BadUpgrade, check_upgrade, denial, subprotocols
+from .upgrade import BadUpgrade, check_upgrade, denial, split_target, subprotocols
 from .wires import wires_of
 
 logger = logging.getLogger("uvicorn.error")
@@ -79,19 +79,23 @@ class _Protocol(HttpToolsProtocol):
         self._trailing = False  # behind a chunk's size, and no data: trailers may be coming
         self._trailer_size = 0  # bytes of them
         self._refused = False  # an answer was given that ends the connection
-        self._parting: asyncio.TimerHandle | None = None  # from then on
+        self._parting = False  # from then on, while the peer may still send
+        self._ending: asyncio.TimerHandle | None = None  # aborts
         self._full = False  # there are too many connections: its request is refused
-        # The server makes its protocols when it accepts, so a TLS handshake counts in.
+        # The server makes its protocols when it accepts, so the time of a TLS handshake counts in.
         self._await_request()
+        self._wires.unmade += 1
 
     # HTTP: its limits.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         wires = self._wires
-        there = wires.attached + len(wires.pending)
-        if there + wires.parting > self.most_told:
-            self.ledger.refused["limit"] += 1
+        if self in wires.pending:
+            wires.unmade -= 1
+        there = wires.attached + len(wires.pending) - wires.unmade
+        if wires.stopping or there + wires.parting > self.most_told:
+            self.ledger.refused["shutdown" if wires.stopping else "limit"] += 1
             wires.pending.pop(self, None)
             self._refused = True
             transport.abort()
@@ -103,12 +107,13 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wires.pending.pop(self, None)
-        if self._parting is not None:
-            self._parting.cancel()
-            self._wires.parting -= 1
+        if self._ending is not None:
+            self._ending.cancel()
+        self._wires.parting -= self._parting
         super().connection_lost(exc)
         if self._socket is not None:
             self._socket.lost()
+            self._socket = None  # it holds us
 
     def _await_request(self) -> None:
         self._header_size = self._head_came = 0
@@ -120,6 +125,7 @@ class _Protocol(HttpToolsProtocol):
         self._wires.pending.pop(self, None)
         made: asyncio.Transport | None = self.transport
         if made is None:  # the TLS handshake failed, or its own limit ends it
+            self._wires.unmade -= 1
             self.ledger.refused["tls"] += 1
             return
         if self._response_in_flight():
@@ -128,7 +134,7 @@ class _Protocol(HttpToolsProtocol):
             return
         self.ledger.refused["limit" if self._full else "timeout"] += 1
         logger.info("a request's head was not complete in time")
-        made.close()
+        self._close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -269,14 +275,28 @@ class _Protocol(HttpToolsProtocol):
         """End the connection behind an answer. What the peer still sends is read and thrown away:
         closing with bytes unread would reset the connection, and the answer might be lost."""
         self._refused = True
+        self._unset_keepalive_if_required()
         self._behind = b""
-        if not self.transport.can_write_eof():
-            self.transport.close()
-            return
         self._wires.parting += 1
-        self._parting = self.loop.call_later(self.options.close_timeout, self.transport.abort)
+        self._parting = True
+        if not self.transport.can_write_eof():
+            self._close()
+            return
+        self._end_within(self.options.close_timeout)
         self.transport.resume_reading()
         self.transport.write_eof()
+
+    def _close(self) -> None:
+        """Close. Over TLS the peer has to answer that, and is not waited for as long as asyncio
+        does; elsewhere what is unsent may take its time."""
+        if not self.transport.is_closing():  # a second time would cut it off from its TLS
+            self.transport.close()
+        if not self.transport.can_write_eof():
+            self._end_within(self.options.close_timeout)
+
+    def _end_within(self, seconds: float) -> None:
+        if self._ending is None:
+            self._ending = self.loop.call_later(seconds, self.transport.abort)
 
     def _end_behind_response(self) -> bool:
         """Where a response is in flight, close behind it: an answer now would stand before it.
@@ -337,7 +357,7 @@ class _Protocol(HttpToolsProtocol):
             key,
             self.server_state.default_headers,
             self.loopback,
-            _log_to(peer, path) if self.access_log else _silent,
+            handshake_log(peer, path) if self.access_log else None,
             self._let_go,
             self._part,
         )
@@ -348,14 +368,8 @@ class _Protocol(HttpToolsProtocol):
         task.add_done_callback(self.tasks.discard)
 
     def _websocket_scope(self) -> dict[str, Any]:
-        try:
-            url = httptools.parse_url(self.url)
-            raw_path = url.path or b""
-            path = raw_path.decode("ascii")
-        except (httptools.HttpParserError, UnicodeDecodeError):
-            path = ""
-        if not path.startswith("/"):
-            raise BadUpgrade(400, "a handshake asks for a path")
+        raw_path, query = split_target(self.url)
+        path = raw_path.decode("ascii")
         return {
             "type": "websocket",
             "asgi": {"version": self.asgi_version, "spec_version": "2.4"},
@@ -366,7 +380,7 @@ class _Protocol(HttpToolsProtocol):
             "root_path": self.root_path,
             "path": self.root_path + (unquote(path) if "%" in path else path),
             "raw_path": self.root_path.encode("ascii") + raw_path,
-            "query_string": url.query or b"",
+            "query_string": query,
             "headers": self.headers,
             "subprotocols": subprotocols(self.headers),
             "state": self.app_state.copy(),
@@ -385,16 +399,8 @@ class _Protocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """uvicorn shuts down. A handshake comes to its end by itself: it is refused."""
-        if self._socket is None:
-            super().shutdown()
-
-
-def _log_to(peer: str, path: str) -> Callable[[str], None]:
-    def log(outcome: str) -> None:
-        logger.info('%s - "WebSocket %s" %s', peer, path, outcome)
-
-    return log
-
-
-def _silent(outcome: str) -> None:
-    return None
+        if self._socket is not None:
+            return
+        super().shutdown()
+        if self.transport.is_closing():
+            self._close()

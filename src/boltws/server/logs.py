@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.config import LOGGING_CONFIG
 
 from ..errors import StartError
+
+logger = logging.getLogger("uvicorn.error")
 
 _LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
 
@@ -54,3 +57,12 @@ class WithoutQuery(logging.Filter):
             peer, method, path, *rest = record.args
             record.args = (peer, method, str(path).partition("?")[0], *rest)
         return True
+
+
+def handshake_log(peer: str, path: str) -> Callable[[str], None]:
+    """Logs the outcome of a handshake, as uvicorn does."""
+
+    def log(outcome: str) -> None:
+        logger.info('%s - "WebSocket %s" %s', peer, path, outcome)
+
+    return log

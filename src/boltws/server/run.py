@@ -26,7 +26,7 @@ from ..runtime import Runtime
 from .http import contract_broken, protocol_class
 from .logs import log_config
 from .shedding import Shedding
-from .wires import runtimes_of
+from .wires import runtimes_of, wires_of
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -99,6 +99,12 @@ class Server(uvicorn.Server):
         ]
         self.started = True
         logger.info("boltws is listening on %s", _address(self.config, sockets[0]))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's, which parts with the connections that it knows: one that is still in its TLS
+        handshake shows up later, and is not to be served."""
+        wires_of(self.server_state).stopping = True
+        await super().shutdown(sockets)
 
 
 def build_server(

@@ -95,7 +95,7 @@ class Socket:
         key: bytes,
         headers: list[tuple[bytes, bytes]],
         loopback: bool,
-        log: Callable[[str], None],
+        log: Callable[[str], None] | None,
         release: Callable[[], bytes],
         part: Callable[[], None],
     ) -> None:
@@ -229,7 +229,8 @@ class Socket:
         answer = accept(self._key, subprotocol, [*self._headers, *headers])
         self._answered = True
         self._transport.write(answer)
-        self._log("[accepted]")
+        if self._log is not None:
+            self._log("[accepted]")
         wire = self._expected or self._own_wire()
         if agreed is not None:
             wire.inflater = agreed[0]
@@ -259,10 +260,12 @@ class Socket:
         answer = denial(status, [*self._headers, *headers], body)
         self._answered = True
         self._expected = None
-        if not self._transport.is_closing():
-            self._transport.write(answer)
-            self._part()
-        self._log(str(status))
+        if self._transport.is_closing():
+            return  # nobody is there to be told, and nothing was
+        self._transport.write(answer)
+        self._part()
+        if self._log is not None:
+            self._log(str(status))
 
     async def _send(self, wire: Wire, kind: str, message: Message) -> None:
         if wire.state == CLOSED or (wire.state != OPEN and kind == "websocket.send"):
@@ -300,3 +303,4 @@ class _SocketWire(Wire):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.lost()
+        del self.lost  # it holds the socket, and that us

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
 
+import httptools
 from websockets.utils import accept_key
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -46,6 +48,18 @@ def check_upgrade(method: str, version: str, headers: list[tuple[bytes, bytes]])
     except (binascii.Error, ValueError):
         raise BadUpgrade(400, "a handshake has one Sec-WebSocket-Key of 16 bytes") from None
     return keys[0]
+
+
+def split_target(url: bytes) -> tuple[bytes, bytes]:
+    """The path, which is ASCII, and the query that a handshake asks for. Raises
+    :class:`BadUpgrade` where there is no path."""
+    path = query = b""
+    with contextlib.suppress(httptools.HttpParserError):
+        parsed = httptools.parse_url(url)
+        path, query = parsed.path or b"", parsed.query or b""
+    if not path.startswith(b"/") or not path.isascii():
+        raise BadUpgrade(400, "a handshake asks for a path")
+    return path, query
 
 
 def subprotocols(headers: Headers) -> list[str]:

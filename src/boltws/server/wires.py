@@ -47,6 +47,8 @@ class Wires:
     def __init__(self, connections: set[Any]) -> None:
         self.attached = 0
         self.parting = 0  # half closed behind a refusal
+        self.unmade = 0  # of `pending`: in their TLS handshake, or failed there, which nobody says
+        self.stopping = False  # the server's shutdown has begun
         self.clock = 0.0
         self.pending: dict[Pending, tuple[float, float]] = {}  # since when, how long it may take
         self.options = Options()  # those the server was made with
