@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import os
 import signal
 import socket
 import ssl
@@ -75,13 +76,15 @@ def test_the_default_port_can_be_given(serve: Serve) -> None:
     assert get(port, "/nowhere")[0] == 404
 
 
-@pytest.mark.parametrize("way", ["command", "script"])
+@pytest.mark.parametrize("way", ["command", "workers", "script"])
 def test_a_unix_socket(serve: Serve, tmp_path: Path, way: str) -> None:
     """`--uds` listens on a path, speaks WebSocket there, and takes the path away at the end."""
     # Relative: the path of a Unix socket has about a hundred bytes at most.
     command = [*BOLTWS_RUN, "app:bolt", "--uds", "s"]
+    if way == "workers":
+        command += ["--workers", "2"]
     served = serve(
-        command if way == "command" else [sys.executable, "app.py"],
+        [sys.executable, "app.py"] if way == "script" else command,
         app=ECHO_APP.replace("port=0", "uds='s'"),
     )
     served.wait_for(lambda line: "unix:s" in line, "the path of its socket")
@@ -92,6 +95,44 @@ def test_a_unix_socket(serve: Serve, tmp_path: Path, way: str) -> None:
     assert served.stop() == 0
     assert not (tmp_path / "s").exists()
     served.assert_no_noise()
+
+
+WAITING_APP = """
+    import asyncio
+    from boltws import Bolt
+
+    bolt = Bolt()
+
+
+    @bolt.ws("/live").on_message
+    async def wait(event):
+        event.reply(event.message)
+        if event.message == "wait":
+            await asyncio.to_thread(lambda: open("gate").close())
+"""
+
+
+def test_a_unix_socket_in_a_rolling_restart(serve: Serve, tmp_path: Path) -> None:
+    """A server that comes to its end takes away its own socket, not that of the server which has
+    taken over the path meanwhile."""
+    os.mkfifo(tmp_path / "gate")  # opening it to read waits for who opens it to write
+    command = [*BOLTWS_RUN, "app:bolt", "--uds", "s"]
+    old = serve(command, app=WAITING_APP)
+    old.wait_for(lambda line: "unix:s" in line, "the path of its socket")
+    with unix_connect(str(tmp_path / "s"), uri="ws://localhost/live") as client:
+        client.send("wait")
+        assert client.recv(timeout=PATIENCE) == "wait"
+        old.send(signal.SIGTERM)
+        old.wait_for(lambda line: "Waiting for connections" in line, "that it waits")
+        new = serve(command, app=WAITING_APP)
+        new.wait_for(lambda line: "unix:s" in line, "the path of its socket")
+        (tmp_path / "gate").open("w").close()
+        assert old.wait() == 0
+    with unix_connect(str(tmp_path / "s"), uri="ws://localhost/live") as client:
+        client.send("hello")
+        assert client.recv(timeout=PATIENCE) == "hello"
+    assert new.stop() == 0
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_tls_handshake_that_does_not_come(serve: Serve, certificate: tuple[Path, Path]) -> None:

@@ -54,17 +54,14 @@ class Server(uvicorn.Server):
 
         Raises :class:`StartError` when it cannot listen.
         """
-        own = sockets is None
-        sockets = bind(self.config) if sockets is None else sockets
-        try:
+        with contextlib.ExitStack() as stack:
+            if sockets is None:
+                sockets = bind(self.config)
+                stack.callback(remover(self.config.uds))
+            for sock in sockets:
+                stack.callback(sock.close)
             with self.capture_signals(), _shedding(sockets):
                 await self._serve(sockets)
-        finally:
-            for sock in sockets:
-                sock.close()
-            if own and self.config.uds:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self.config.uds)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -286,6 +283,32 @@ def _bind_unix(path: str) -> socket.socket:
             why = str(error.strerror or error)
         raise StartError(f"cannot listen on {path!r}: {why}") from None
     return sock
+
+
+def remover(path: str | None) -> Callable[[], None]:
+    """What removes the file of a Unix socket that has just been bound, where there is one.
+
+    Not that of a server which was started meanwhile, in a rolling restart, and took over `path`.
+    """
+    made = _identity(path)
+
+    def remove() -> None:
+        if path is not None and made is not None and _identity(path) == made:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    return remove
+
+
+def _identity(path: str | None) -> tuple[int, ...] | None:
+    if path is None:
+        return None
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    # The number of a file that was removed may be given to the next one at once.
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def _is_stale(path: str) -> bool:

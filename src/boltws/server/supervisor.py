@@ -22,7 +22,7 @@ from ..backplane.embedded import EmbeddedServer
 from ..backplane.nats import NatsBackplane
 from ..backplane.settings import URL_VARIABLE
 from ..errors import ConfigurationError, StartError
-from .run import Server, supervised
+from .run import Server, remover, supervised
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -48,6 +48,7 @@ def run_workers(
         target, settings, workers=workers, timeout_worker_healthcheck=_FIRST_ANSWER
     )
     with ExitStack() as stack:
+        stack.callback(remover(config.uds))
         for sock in sockets:
             stack.callback(sock.close)
         if not os.environ.get(URL_VARIABLE):
