@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from uvicorn.config import LOGGING_CONFIG
+from uvicorn.logging import AccessFormatter, DefaultFormatter
 
 from ..errors import StartError
 
@@ -16,28 +17,63 @@ logger = logging.getLogger("uvicorn.error")
 _LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
 
 
-def log_config(level: str) -> dict[str, Any]:
-    """uvicorn's configuration, and a handler for the logger ``boltws`` beside it.
+def check_level(level: object) -> str:
+    """The log level that `level` names. Raises :class:`StartError` where it names none."""
+    name = level.lower() if isinstance(level, str) else level
+    if name not in _LEVELS:
+        raise StartError(f"log level {level!r} is none of {', '.join(_LEVELS)}")
+    return str(name)
+
+
+def set_up(level: str, access_log: bool = True) -> None:
+    """Give uvicorn's loggers the handlers that its configuration has, and ``boltws`` one beside
+    them: each where the app has given it none. As often as you like.
+
+    uvicorn would do so with ``logging.config``, which closes every handler there is, and the app,
+    which is there before its server, may have opened some.
 
     An app that gives the root logger a handler gets our lines there, and only there.
-
-    Raises :class:`StartError` for a level that is none.
     """
-    if level not in _LEVELS:
-        raise StartError(f"log level {level!r} is none of {', '.join(_LEVELS)}")
-    config = copy.deepcopy(LOGGING_CONFIG)
-    config["filters"] = {
-        kind.__name__: {"()": f"{__name__}.{kind.__name__}"}  # by name, as workers get it pickled
-        for kind in (UnlessConfigured, WithoutQuery)
-    }
-    handlers, loggers = config["handlers"], config["loggers"]
-    handlers["boltws"] = {**handlers["default"], "filters": ["UnlessConfigured"]}
-    loggers["uvicorn.access"]["filters"] = ["WithoutQuery"]
-    loggers["boltws"] = {
-        "handlers": ["boltws"],
-        "level": "DEBUG" if level == "trace" else level.upper(),
-    }
-    return config
+    _give("uvicorn", "INFO", sys.stderr, DefaultFormatter(_form("default"))).propagate = False
+    if access_log:
+        form = AccessFormatter(_form("access"))
+        access = _give("uvicorn.access", "INFO", sys.stdout, form)
+        access.propagate = False
+        access.addFilter(WITHOUT_QUERY)
+    lowest = "DEBUG" if level == "trace" else level.upper()
+    _give("boltws", lowest, sys.stderr, DefaultFormatter(_form("default")), UnlessConfigured())
+
+
+def _form(name: str) -> str:
+    form: str = LOGGING_CONFIG["formatters"][name]["fmt"]
+    return form
+
+
+def _give(
+    name: str, level: str, stream: Any, form: logging.Formatter, *filters: logging.Filter
+) -> logging.Logger:
+    """Give a logger a handler of ours, in the place of one that it has."""
+    to = logging.getLogger(name)
+    for handler in list(to.handlers):
+        if isinstance(handler, _Handler):
+            to.removeHandler(handler)
+    if not to.handlers:
+        ours = _Handler(stream)
+        ours.setFormatter(form)
+        for each in filters:
+            ours.addFilter(each)
+        to.addHandler(ours)
+    if to.level in (logging.NOTSET, _levels.get(name)):
+        to.setLevel(level)
+        _levels[name] = to.level
+    return to
+
+
+_levels: dict[str, int] = {}  # those that we have set: the app's are left alone
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """A handler of ours."""
 
 
 class UnlessConfigured(logging.Filter):
@@ -57,6 +93,9 @@ class WithoutQuery(logging.Filter):
             peer, method, path, *rest = record.args
             record.args = (peer, method, str(path).partition("?")[0], *rest)
         return True
+
+
+WITHOUT_QUERY = WithoutQuery()
 
 
 def handshake_log(peer: str, path: str) -> Callable[[str], None]:

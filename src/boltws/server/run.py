@@ -24,7 +24,7 @@ from ..options import Options
 from ..origin import is_loopback
 from ..runtime import Runtime
 from .http import contract_broken, protocol_class
-from .logs import log_config
+from .logs import check_level, set_up
 from .shedding import Shedding
 from .wires import runtimes_of, wires_of
 
@@ -123,6 +123,8 @@ def build_server(
     if uds is None and not 0 <= port <= 65535:
         raise StartError(f"port {port} is none: a port is 0 (any that is free) to 65535")
     _check_tls(ssl_certfile, ssl_keyfile)
+    level = check_level(log_level)
+    set_up(level, access_log)
     options = app._runtime.options if isinstance(app, Bolt) else Options()
     loopback = uds is None and is_loopback(host)
     ledger = app._runtime.hub.ledger if isinstance(app, Bolt) else Ledger()
@@ -148,8 +150,8 @@ def build_server(
         loop=loop,
         ssl_certfile=ssl_certfile,
         ssl_keyfile=ssl_keyfile,
-        log_level=log_level,
-        log_config=log_config(log_level),
+        log_level=level,
+        log_config=None,
         access_log=access_log,
         # Who is believed about the client's address is said by `trusted_proxies` alone.
         proxy_headers=False,
@@ -234,9 +236,11 @@ def supervised(
     """For a supervisor of uvicorn's: its configuration, and the sockets that its children serve
     on. Raises :class:`StartError` saying what is in the way."""
     raise_descriptor_limit()
-    names = ("host", "port", "uds", "log_level")
-    how["log_config"] = log_config(settings["log_level"])
-    config = uvicorn.Config(target, **{name: settings[name] for name in names}, **how)
+    level = check_level(settings["log_level"])
+    set_up(level)
+    names = ("host", "port", "uds")
+    given = {name: settings[name] for name in names}
+    config = uvicorn.Config(target, **given, log_level=level, log_config=None, **how)
     sockets = bind(config)
     for sock in sockets:
         sock.set_inheritable(True)

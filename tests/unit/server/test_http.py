@@ -117,6 +117,7 @@ def test_a_broken_contract_falls_back_to_plain_asgi(
 ) -> None:
     """The server starts on uvicorn's own protocols, and a warning says what is missing."""
     monkeypatch.delattr(HttpToolsProtocol, "_should_upgrade")
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "handlers", [caplog.handler])
     bolt = Bolt()
     with caplog.at_level(logging.WARNING, "uvicorn.error"):
         server = build_server(bolt, port=0)
