@@ -6,8 +6,8 @@ the same bytes go to all, and an idle connection holds no window of 32 KB.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
-from functools import cache
 
 from websockets.exceptions import InvalidHeader, NegotiationError, PayloadTooBig, ProtocolError
 from websockets.extensions.permessage_deflate import (
@@ -76,9 +76,26 @@ def negotiate(offers: Iterable[str]) -> tuple[Inflater, str] | None:
     return None
 
 
-@cache
+class _Shared(threading.local):
+    """What the loop of this thread has, as a codec serves one thread at a time."""
+
+    def __init__(self) -> None:
+        self.deflates: dict[int, Deflate] = {}
+
+
+_shared = _Shared()
+
+
 def _deflate_with(window_bits: int) -> Deflate:
-    """Compress a frame. Clients with the same window share the function, and so its last result."""
+    """Compress a frame. Clients of a loop with the same window share the function, and so its last
+    result."""
+    deflate = _shared.deflates.get(window_bits)
+    if deflate is None:
+        deflate = _shared.deflates[window_bits] = _new_deflate(window_bits)
+    return deflate
+
+
+def _new_deflate(window_bits: int) -> Deflate:
     codec = PerMessageDeflate(True, True, 15, window_bits, _SETTINGS)
     last: tuple[bytes, bytes] = (b"", b"")
 
