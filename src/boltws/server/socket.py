@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..channel import Channel, size_of
 from ..client import CLOSED, FULL, OPEN, Client
-from ..errors import GOING_AWAY, Close
+from ..errors import GOING_AWAY, NO_CODE, Close, check_close
 from ..event import ConnectEvent
 from ..frames import binary_frame, text_frame
 from ..options import Options
@@ -277,7 +277,11 @@ class Socket:
                 raise Gone("the connection has ended")
             wire.hub.send(wire.id, frame)
         elif kind == "websocket.close":
-            wire.close(Close(message.get("code") or 1000, message.get("reason") or ""))
+            code, reason = message.get("code") or 1000, message.get("reason") or ""
+            if code == NO_CODE:  # as a disconnect has it, and an app may pass it on
+                code = 1000
+            check_close(code, reason)
+            wire.close(Close(code, reason))
         else:
             raise RuntimeError(f"a WebSocket is open: {kind!r} cannot be sent")
 

@@ -9,6 +9,8 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from boltws import Bolt
+from boltws.ledger import Ledger
+from boltws.options import Options
 from boltws.server.http import protocol_class
 from boltws.server.wires import wires_of
 
@@ -76,3 +78,15 @@ class Connection:
         assert len(wires_of(self.state).pending) == left
         assert left or self.state.connections == set() or wires_of(self.state).drainers == 1
         assert self.bolt.stats().imbalance() == ""
+
+
+def foreign(app: Any) -> tuple[FakeTransport, ServerState]:
+    """A connection to a server of an ASGI app that is no Bolt."""
+    config = Config(app, ws="none", lifespan="off", log_config=None)
+    config.load()
+    loop = asyncio.get_running_loop()
+    transport, state = FakeTransport(loop), ServerState()
+    protocol = protocol_class(Options(), loopback=True, ledger=Ledger())(config, state, {}, loop)
+    transport.set_protocol(protocol)
+    protocol.connection_made(transport)
+    return transport, state

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import weakref
@@ -12,18 +11,13 @@ from typing import Any
 
 import pytest
 import uvicorn
-from uvicorn.config import Config
-from uvicorn.server import ServerState
 
 from boltws import Bolt, Event
-from boltws.ledger import Ledger
-from boltws.options import Options
-from boltws.server.http import protocol_class
 from boltws.server.run import build_server
 from boltws.server.wires import wires_of
 
-from ..fakes import FakeTransport, in_virtual_time, passing
-from .connection import GET, TICK, UPGRADE, Connection
+from ..fakes import in_virtual_time, passing
+from .connection import GET, TICK, UPGRADE, Connection, foreign
 
 HANDSHAKE = GET + UPGRADE + b"\r\n"
 
@@ -183,14 +177,7 @@ async def test_a_foreign_websocket_leaves_no_cycle() -> None:
         await send({"type": "websocket.accept"})
         await receive()
 
-    config = Config(app, ws="none", lifespan="off", log_config=None)
-    config.load()
-    loop = asyncio.get_running_loop()
-    transport, state = FakeTransport(loop), ServerState()
-    protocol = protocol_class(Options(), loopback=True, ledger=Ledger())(config, state, {}, loop)
-    transport.set_protocol(protocol)
-    protocol.connection_made(transport)
-    del protocol
+    transport, state = foreign(app)
     with uncollected():
         transport.receive(HANDSHAKE)
         await passing(1)
