@@ -18,11 +18,12 @@ from typing import Any, Literal, cast
 import uvicorn
 
 from ..app import Bolt
-from ..errors import StartError
+from ..errors import StartError, is_whole
 from ..ledger import Ledger
 from ..options import Options
 from ..origin import is_loopback
 from ..runtime import Runtime
+from ..siblings import alone
 from .http import contract_broken, protocol_class
 from .logs import check_level, set_up
 from .shedding import Shedding
@@ -60,7 +61,7 @@ class Server(uvicorn.Server):
                 stack.callback(remover(self.config.uds))
             for sock in sockets:
                 stack.callback(sock.close)
-            with self.capture_signals(), _shedding(sockets):
+            with self.capture_signals(), _shedding(sockets), alone():
                 await self._serve(sockets)
 
     @contextlib.contextmanager
@@ -118,10 +119,9 @@ def build_server(
 ) -> Server:
     """A server for `app`, a :class:`Bolt` or any ASGI app, not started yet.
 
-    Raises :class:`StartError` for files or a log level that cannot be used.
+    Raises :class:`StartError` for files, a log level and an address that cannot be used.
     """
-    if uds is None and not 0 <= port <= 65535:
-        raise StartError(f"port {port} is none: a port is 0 (any that is free) to 65535")
+    _check_address(host, port, uds)
     _check_tls(ssl_certfile, ssl_keyfile)
     level = check_level(log_level)
     set_up(level, access_log)
@@ -330,6 +330,26 @@ def _is_stale(path: str) -> bool:
         return False
 
 
+def _check_address(host: Any, port: Any, uds: Any) -> None:
+    if uds is not None:
+        if not isinstance(uds, str):
+            raise StartError(f"uds must be the path of a socket, a str, not {_shown(uds)}")
+        return
+    if not isinstance(host, str):
+        meant = f"; did you mean port={host}?" if is_whole(host) else ""
+        raise StartError(f"host must be a str, not {_shown(host)}{meant}")
+    if not is_whole(port):
+        hint = ": int(...) makes one" if isinstance(port, str | float) else ""
+        raise StartError(f"port must be a whole number 0 to 65535, not {_shown(port)}{hint}")
+    if not 0 <= port <= 65535:
+        raise StartError(f"port {port} is none: a port is 0 (any that is free) to 65535")
+
+
+def _shown(value: object) -> str:
+    name = type(value).__name__
+    return "None" if value is None else f"{value!r} ({'an' if name[0] in 'aeiou' else 'a'} {name})"
+
+
 def _check_tls(certfile: str | None, keyfile: str | None) -> None:
     if keyfile and not certfile:
         raise StartError("a TLS key needs its certificate: give ssl_certfile too")
@@ -340,11 +360,18 @@ def _check_tls(certfile: str | None, keyfile: str | None) -> None:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certfile, keyfile)
         except (ssl.SSLError, OSError) as error:
-            raise StartError(f"TLS files {certfile!r}, {keyfile!r}: {error}") from None
+            files = ", ".join(repr(file) for file in (certfile, keyfile) if file)
+            why = str(error)
+            content = Path(certfile).read_bytes()
+            if not keyfile and b"CERTIFICATE-" in content and b"PRIVATE KEY-" not in content:
+                why = "a certificate, and no key: give its file too (ssl_keyfile)"
+            raise StartError(f"TLS files {files}: {why}") from None
 
 
 def _address(config: uvicorn.Config, sock: socket.socket) -> str:
     if config.uds:
         return f"unix:{config.uds}"
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    return f"{'https' if config.is_ssl else 'http'}://{host}:{sock.getsockname()[1]}"
+    found, port = sock.getsockname()[:2]
+    host = config.host or found  # none is every address
+    host = f"[{host}]" if ":" in host else host
+    return f"{'https' if config.is_ssl else 'http'}://{host}:{port}"
