@@ -80,8 +80,7 @@ class Bolt:
             **options: for this endpoint; see :class:`boltws.options.EndpointOptions`.
 
         Raises:
-            ConfigurationError: a bad path, option or callback, or a path that is taken; where it
-                has parameters, the start says so.
+            ConfigurationError: a bad path, option or callback, or a path that is taken.
             AlreadyStarted: it is too late.
         """
         namespace = caller_namespace()

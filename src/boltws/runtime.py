@@ -61,12 +61,11 @@ class Runtime:
         self._parted: tuple[asyncio.AbstractEventLoop, object] | None = None
 
     def add_endpoint(self, path: str, given: Mapping[str, Any]) -> Endpoint:
-        """Register an endpoint. Raises :class:`ConfigurationError` when its path is taken; where
-        it has parameters, the start does, as :meth:`Endpoint.where` may tell them apart."""
+        """Register an endpoint. Raises :class:`ConfigurationError` when its path is taken; the
+        start does where both have a :meth:`Endpoint.where`, which is not known here yet."""
         self.middleware.check_open()
         endpoint = Endpoint(path, override_options(self.options, given, f"bolt.ws({path!r}, ...)"))
-        if endpoint.pattern.is_literal:
-            _check_taken(self.endpoints, endpoint)
+        _check_taken(self.endpoints, endpoint)
         self.endpoints.append(endpoint)
         self._server_options |= set(given) & SERVER_OPTIONS
         return endpoint
