@@ -9,7 +9,8 @@ from typing import NamedTuple
 from .envelope import BadMessage
 from .sequences import Report
 
-_ENTRY = 400  # bytes of one subject in a heartbeat, at most: its numbers, and it as a new one
+_AROUND = 100  # bytes of a heartbeat beside its subjects, at most
+_NUMBERS = 50  # bytes of a subject's numbers, and of what stands around it, at most
 _ENTRIES = 4000  # in one message; more take more messages
 
 
@@ -47,7 +48,9 @@ def beat_parts(
     """The payloads of a heartbeat, of at most `most` bytes each; with one subject at least."""
     entries = list(report.items())
     length = max(len(entries), len(new), 1)
-    step = max(1, min(_ENTRIES, most // _ENTRY))
+    longest = max(map(len, [*report, *new]), default=0)
+    # Any subject may be told and asked about in the same one.
+    step = max(1, min(_ENTRIES, (most - _AROUND) // (2 * longest + _NUMBERS)))
     for start in range(0, length, step):
         told = {
             "hello": hello,

@@ -25,6 +25,7 @@ from ..reads import answer
 from ..remote import Traffic
 from . import envelope
 from .heartbeat import beat_parts
+from .interest import Interest
 from .keeper import Keeper
 from .peers import HEARTBEAT, Peers
 from .questions import Questions
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("boltws")
 
-LINGER = 5.0  # seconds that a room stays subscribed to when its last member here has left
+MOMENT = 0.1  # seconds; all who ask for our numbers within it are told at once
 _MAX_PAYLOAD = 2**20  # bytes; NATS' default, until the server has told its own
 _ROOM_FOR_HEAD = 2048  # bytes of a payload that are ours: head, a room's name
 
@@ -86,8 +87,8 @@ class NatsBackplane:
         self._name = b""
         self._keeper: Keeper | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._linger: asyncio.TimerHandle | None = None
-        self._emptied: dict[str, float] = {}  # room: when its last member left
+        self._interest: Interest | None = None
+        self._telling: asyncio.TimerHandle | None = None
 
     # Life.
 
@@ -111,9 +112,12 @@ class NatsBackplane:
         self._name = bytes.fromhex(hub.node)
         self.peers = Peers()
         self._outgoing = Outgoing()
-        self._emptied = {}
         before = self._receiver
-        self._receiver = Receiver(self, hub)
+        receiver = self._receiver = Receiver(self, hub)
+        self._interest = Interest(
+            lambda room: receiver.add_room(room, self.link),
+            lambda room: receiver.drop_room(room, self.link),
+        )
         if before is not None:  # counts are since construction
             self._receiver.received, self._receiver.lost = before.received, before.lost
         self._keeper = Keeper(self.settings, self.node, hub.outbox.waiting, self._up)
@@ -156,9 +160,11 @@ class NatsBackplane:
         for task in list(self._tasks):
             with contextlib.suppress(RuntimeError):  # its loop has closed
                 task.cancel()
-        if self._linger is not None:
-            self._linger.cancel()
-            self._linger = None
+        if self._interest is not None:
+            self._interest.end()
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
         link, self.link = self.link, None
         if link is not None and not link.is_closed:
             with contextlib.suppress(RuntimeError):
@@ -218,6 +224,16 @@ class NatsBackplane:
         report = self._outgoing.report(everything)
         for part in beat_parts(report, new, self._outgoing.series, hello, self._most()):
             self._post(self.subjects.heartbeats, envelope.BEAT, part)
+
+    def tell_soon(self) -> None:
+        """Tell everything, once to all who ask within a moment: when the server comes back, every
+        node asks every other."""
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(MOMENT, self._tell_all)
+
+    def _tell_all(self) -> None:
+        self._telling = None
+        self.tell(everything=True)
 
     # Publishing.
 
@@ -324,28 +340,13 @@ class NatsBackplane:
 
     def occupied(self, room: str) -> None:
         """A room has its first member here: subscribe, unless that is so still."""
-        assert self._receiver is not None
-        if self._emptied.pop(room, None) is None:
-            self._receiver.add_room(room, self.link)
+        assert self._interest is not None
+        self._interest.occupied(room)
 
     def emptied(self, room: str) -> None:
         """A room has lost its last member here: unsubscribe in a while."""
-        loop = asyncio.get_running_loop()
-        self._emptied[room] = loop.time()
-        assert self._keeper is not None
-        if self._linger is None and not self._keeper.stopping:
-            self._linger = loop.call_later(LINGER, self._drop_emptied, loop)
-
-    def _drop_emptied(self, loop: asyncio.AbstractEventLoop) -> None:
-        assert self._receiver is not None
-        self._linger = None
-        for room, since in list(self._emptied.items()):  # in the order they were left
-            left = since + LINGER - loop.time()
-            if left > 0:
-                self._linger = loop.call_later(left, self._drop_emptied, loop)
-                break
-            del self._emptied[room]
-            self._receiver.drop_room(room, self.link)
+        assert self._interest is not None
+        self._interest.emptied(room)
 
     # Reads.
 

@@ -265,8 +265,8 @@ class Receiver:
         if not beat.more and beat.series >= self._told.get(name, (0, 0.0))[0]:
             self._told[name] = (beat.series, self._clock())
         self._backplane.asked(beat.new)
-        if new or beat.hello:
-            self._backplane.tell(everything=True)
+        if new or (beat.hello and not beat.more):
+            self._backplane.tell_soon()
 
     # Questions.
 

@@ -21,6 +21,7 @@ async def fleet(
     logged."""
     fleet = Fleet(start)
     monkeypatch.setattr("boltws.backplane.link.Link", lambda: FakeLink(fleet.nats))
+    monkeypatch.setattr("boltws.backplane.nats.MOMENT", 0)  # those who ask are told at once
     yield fleet
     assert fleet.nats.raised == []
     for bolt in bolts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from boltws.backplane.nats import LINGER
+from boltws.backplane.interest import LINGER
 from boltws.backplane.subjects import room_token
 
 from ..flow import Clock
@@ -259,4 +259,4 @@ async def test_many_rooms(fleet: Fleet, clock: Clock) -> None:
     await asyncio.sleep(5.1)
     assert len(node.link.interest) == 5
     assert len(node.receiver._by_key) == 5
-    assert node.backplane._emptied == {}
+    assert node.backplane._interest._emptied == {}

@@ -16,7 +16,7 @@ from boltws.backplane.subjects import room_token
 
 from ..conftest import Errors
 from ..flow import Clock, Start
-from .fleet import Fleet, Posted
+from .fleet import Fleet, Posted, beat
 
 
 def beats(fleet: Fleet, node: str) -> list[Posted]:
@@ -39,6 +39,38 @@ async def test_they_find_each_other(fleet: Fleet) -> None:
         others = {other.id for other in (one, two, three)} - {node.id}
         assert set(node.backplane.peers.live(now)) == others
     assert json.loads(beats(fleet, three.id)[0].body) == told(hello=True)
+
+
+@pytest.mark.parametrize("parts", [1, 5])
+async def test_many_hellos(
+    fleet: Fleet, clock: Clock, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the server comes back all nodes say hello, in many parts each: one answer is for all
+    who do so within a moment."""
+    one = await fleet.node()
+    monkeypatch.setattr("boltws.backplane.nats.MOMENT", 0.1)
+    for answers in (1, 2):
+        for other in range(20):
+            for part in range(parts):
+                more = part < parts - 1
+                message = beat(node=f"ffffffff{other:02x}", hello=True, more=more)
+                fleet.nats.publish("boltws.hb", message)
+            await asyncio.sleep(0.004)
+        fleet.nats.publish("boltws.hb", beat(node="ffffffff00", hello=True, more=True))
+        await asyncio.sleep(0.2)
+        assert len(beats(fleet, one.id)) == 1 + answers  # its own hello
+
+
+async def test_a_stop_with_hellos_to_answer(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its leave is the last that it says."""
+    one = await fleet.node()
+    monkeypatch.setattr("boltws.backplane.nats.MOMENT", 0.1)
+    fleet.nats.publish("boltws.hb", beat(hello=True))
+    await fleet.quiet()
+    timer = one.backplane._telling
+    await one.stop()
+    assert timer is not None and timer.cancelled()
+    assert beats(fleet, one.id)[-1].operation == envelope.BYE
 
 
 async def test_heartbeats(fleet: Fleet, clock: Clock) -> None:
