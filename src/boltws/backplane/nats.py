@@ -221,7 +221,7 @@ class NatsBackplane:
         new: list[str] = []
         if self._receiver is not None:
             new, self._receiver.new = self._receiver.new, new
-        report = self._outgoing.report(everything)
+        report = self._outgoing.report(everything, self.peers.silent)
         for part in beat_parts(report, new, self._outgoing.series, hello, self._most()):
             self._post(self.subjects.heartbeats, envelope.BEAT, part)
 

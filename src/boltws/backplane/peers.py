@@ -42,6 +42,11 @@ class Peers:
             del self._dead[node]
         return forgotten
 
+    @property
+    def silent(self) -> bool:
+        """Whether one is dead that may come back."""
+        return bool(self._dead)
+
     def live(self, now: float) -> list[str]:
         """The nodes that live."""
         return [node for node, heard in self._heard.items() if now - heard < DEAD]

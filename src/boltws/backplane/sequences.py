@@ -8,6 +8,8 @@ from __future__ import annotations
 
 REPORTED = 4  # heartbeats that tell of a subject after its last message: one may be lost too
 KEPT = 30  # heartbeats after which an idle subject's numbers are forgotten
+# The same while some node is silent: it may only be cut off, and is remembered for 300 heartbeats.
+KEPT_FOR_SILENT = 330
 
 Report = dict[str, tuple[int, int]]  # subject's key -> series, last sequence
 
@@ -15,10 +17,11 @@ Report = dict[str, tuple[int, int]]  # subject's key -> series, last sequence
 class Outgoing:
     """The numbers of one publisher."""
 
-    __slots__ = ("_beat", "_last", "series")
+    __slots__ = ("_awaited", "_beat", "_last", "series")
 
     def __init__(self) -> None:
         self._beat = 0
+        self._awaited = -REPORTED  # the last heartbeat at which some node was silent
         self.series = 0  # the last that was begun
         self._last: dict[str, list[int]] = {}  # key -> series, sequence, beat of the last message
 
@@ -39,14 +42,19 @@ class Outgoing:
             if (entry := self._last.get(key)) is not None:
                 entry[2] = self._beat
 
-    def report(self, everything: bool) -> Report:
-        """What a heartbeat tells: the last numbers of what was published to lately, or of all."""
+    def report(self, everything: bool, silent: bool = False) -> Report:
+        """What a heartbeat tells: the last numbers of what was published to lately, or of all.
+        Where some node is `silent`, they are kept for its return."""
         if not everything:  # an answer to a hello is no heartbeat
             self._beat += 1
+        if silent:
+            self._awaited = self._beat
+        # A node that is back has a moment to ask.
+        kept = KEPT_FOR_SILENT if self._beat - self._awaited < REPORTED else KEPT
         told: Report = {}
         for key, (series, sequence, beat) in list(self._last.items()):
             age = self._beat - beat
-            if age > KEPT:
+            if age > kept:
                 del self._last[key]
             elif everything or age <= REPORTED:
                 told[key] = (series, sequence)

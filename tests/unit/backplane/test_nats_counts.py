@@ -224,6 +224,24 @@ async def test_a_room_that_was_quiet(fleet: Fleet, clock: Clock) -> None:
     assert two.stats.backplane_lost == 1
 
 
+@pytest.mark.parametrize("seconds", [30, 120, 590])
+async def test_a_node_that_is_cut_off(fleet: Fleet, clock: Clock, seconds: int) -> None:
+    """For minutes: what it has missed is counted when it is back, though nothing more is said."""
+    one, two = await fleet.two()
+    client = two.client("blue")
+    await fleet.quiet()
+    one.bolt.ws_room_broadcast("blue", "a")
+    await fleet.quiet()
+    await two.link.cut()
+    for text in "bcd":
+        one.bolt.ws_room_broadcast("blue", text)
+    await asyncio.sleep(seconds)
+    await two.link.mend()
+    await fleet.a_heartbeat()
+    assert client.got == ["a"]
+    assert two.stats.backplane_lost == 3
+
+
 async def test_a_subscription_that_is_new(fleet: Fleet, clock: Clock) -> None:
     """What was published before it stood is not due."""
     one, two = await fleet.two()

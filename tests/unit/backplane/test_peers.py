@@ -19,8 +19,13 @@ def test_new() -> None:
     assert peers.heard("b", 1)
     assert peers.gone("a")
     assert peers.heard("a", 2)
+    assert not peers.silent
     assert peers.bury(9) == ["b", "a"]
+    assert peers.silent
     assert peers.heard("b", 10)
+    assert peers.silent
+    assert peers.heard("a", 10)
+    assert not peers.silent
 
 
 def test_seven_seconds() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from boltws.backplane.sequences import KEPT, REPORTED, Incoming, Outgoing
+from boltws.backplane.peers import FORGOTTEN, HEARTBEAT
+from boltws.backplane.sequences import KEPT, KEPT_FOR_SILENT, REPORTED, Incoming, Outgoing
 
 A, B = b"aaaaa", b"bbbbb"
 
@@ -60,6 +61,31 @@ def test_idle_subjects_are_forgotten() -> None:
     assert not out._last
     assert out.report(True) == {}
     assert numbers(out) == (2, 1)
+
+
+def test_idle_subjects_are_kept_for_a_silent_node() -> None:
+    """For as long as it is remembered, and for the moment that it takes it to ask."""
+    out = Outgoing()
+    numbers(out)
+    for _ in range(KEPT_FOR_SILENT - REPORTED):
+        out.report(False, silent=True)
+    for _ in range(REPORTED - 1):
+        out.report(False)
+        assert out.report(True) == {"k": (1, 1)}
+    out.report(False)
+    assert out.report(True) == {}
+
+
+def test_a_silent_node_is_not_waited_for_without_end() -> None:
+    """One after the other may be silent."""
+    assert KEPT_FOR_SILENT >= KEPT + FORGOTTEN / HEARTBEAT
+    out = Outgoing()
+    numbers(out)
+    for _ in range(KEPT_FOR_SILENT):
+        out.report(False, silent=True)
+    assert out.report(True, silent=True) == {"k": (1, 1)}
+    out.report(False, silent=True)
+    assert out.report(True, silent=True) == {}
 
 
 def test_a_busy_subject_is_kept() -> None:
