@@ -303,3 +303,21 @@ def test_a_unix_socket_that_was_left_is_taken(serve: Serve, tmp_path: Path) -> N
     served = serve(command, app=GOOD_APP)
     served.wait_for(lambda line: "unix:s" in line, "the path of its socket")
     assert served.stop() == 0
+
+
+def test_workers_that_cannot_import_the_app_are_not_tried_for_ever(serve: Serve) -> None:
+    """What raises in workers alone passes the supervisor's own look at the app: the first one
+    that does not start is the end, with each worker's traceback once."""
+    app = (
+        GOOD_APP
+        + """
+    import multiprocessing
+
+    if multiprocessing.parent_process() is not None:
+        raise LookupError("not here")
+    """
+    )
+    served = serve([*BOLTWS_RUN, "app:bolt", "--port", "0", "--workers", "2"], app=app)
+    assert served.wait() == 1
+    assert 1 <= served.stderr.count("LookupError: not here") <= 2, served.output
+    assert served.stderr[-1] == "boltws: a worker did not start; the lines above say why"

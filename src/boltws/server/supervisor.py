@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -155,10 +156,18 @@ class _Starting:
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Import the app, and serve it."""
+        server: Server | None = None
         try:
             server = self._build()
             self.ready(server)
             server.run(sockets)
         except (ConfigurationError, StartError) as error:
             sys.stderr.write(f"boltws: {error}\n")
+            raise SystemExit(_CANNOT_START) from None
+        except Exception:
+            if server is not None:
+                raise
+            # An app that cannot be imported cannot be a second later: as uvicorn does where the
+            # lifespan fails, this is the end, and not a traceback a second for ever.
+            traceback.print_exc()
             raise SystemExit(_CANNOT_START) from None
