@@ -366,7 +366,7 @@ def test_it_can_be_run_again(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_a_second_interrupt_is_obeyed(serve: Serve, tmp_path: Path) -> None:
-    """Who presses Ctrl-C twice does not wait for the deadline."""
+    """Who presses Ctrl-C twice does not wait for the deadline, and is told nothing untrue."""
     served = serve(SCRIPT.argv, app=live_app("shutdown_timeout=600"))
     with ExitStack() as stack:
         stuck, _ = connected(stack, served, "/live")
@@ -376,3 +376,4 @@ def test_a_second_interrupt_is_obeyed(serve: Serve, tmp_path: Path) -> None:
         eventually(lambda: refuses(served, "/live"), "handshakes refused")
         served.send(signal.SIGINT)
         served.wait()
+    assert "unsupported" not in served.output, "the app does have a lifespan"

@@ -103,6 +103,9 @@ class Server(uvicorn.Server):
         handshake shows up later, and is not to be served."""
         wires_of(self.server_state).stopping = True
         await super().shutdown(sockets)
+        if self.force_exit:
+            # The app's lifespan is cut off, which uvicorn would say is "unsupported".
+            cast(Any, self.lifespan).shutdown_failed = True
 
 
 def build_server(
