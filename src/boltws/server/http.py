@@ -76,7 +76,8 @@ class _Protocol(HttpToolsProtocol):
         self._in_body = False  # from the end of a request's head to the end of the request
         self._moved = False  # bytes came since the keep-alive timer was set anew
         self._extensions = 0  # how often it was, for one body
-        self._trailing = False  # behind a chunk's size, and no data: trailers may be coming
+        self._chunks = 0  # how many have begun
+        self._trailing = 0  # the chunk whose data has not come: it may be the last, before trailers
         self._trailer_size = 0  # bytes of them
         self._refused = False  # an answer was given that ends the connection
         self._parting = False  # from then on, while the peer may still send
@@ -93,6 +94,8 @@ class _Protocol(HttpToolsProtocol):
         wires = self._wires
         if self in wires.pending:
             wires.unmade -= 1
+        else:  # it was given up in the moment when its TLS handshake was done
+            self._await_request()
         there = wires.attached + len(wires.pending) - wires.unmade
         if wires.stopping or there + wires.parting > self.most_told:
             self.ledger.refused["shutdown" if wires.stopping else "limit"] += 1
@@ -167,7 +170,7 @@ class _Protocol(HttpToolsProtocol):
         # Again: the response before this one may have come to its end since the head began.
         self._unset_keepalive_if_required()
         self._extensions = 0
-        self._in_body, self._trailing, self._trailer_size = True, False, 0
+        self._in_body, self._trailing, self._trailer_size = True, 0, 0
         self._wires.pending.pop(self, None)
         if self._header_size > self.options.max_header_size:
             self._refuse("head_too_large", 431, "Request Header Fields Too Large")
@@ -180,15 +183,16 @@ class _Protocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_chunk_header(self) -> None:
-        self._trailing = True  # if it is the last chunk
+        self._chunks += 1
+        self._trailing = self._chunks
 
     def on_body(self, body: bytes) -> None:
-        self._trailing = False
+        self._trailing = 0
         if not self._refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._in_body = self._trailing = False
+        self._in_body, self._trailing = False, 0
         if not self._refused:
             super().on_message_complete()
 
@@ -225,7 +229,7 @@ class _Protocol(HttpToolsProtocol):
                 self._head_came += len(data) if alone else 0
                 if max(self._head_came, self._header_size) > self.options.max_header_size:
                     self._refuse("head_too_large", 431, "Request Header Fields Too Large")
-            elif trailing and self._trailing and not self._refused:
+            elif trailing and trailing == self._trailing and not self._refused:
                 # Nor may one trailer, which is in the parser too.
                 self._trailer_size += len(data)
                 if self._trailer_size > self.options.max_header_size:

@@ -84,6 +84,23 @@ async def test_trailers_are_allowed_and_not_given_to_the_app() -> None:
     await connection.end()
 
 
+@in_virtual_time
+async def test_reads_that_end_behind_the_size_of_a_chunk_are_no_trailers() -> None:
+    """What comes between two sizes is data, however the reads cut it."""
+    app = App()
+    connection = Connection(max_header_size=4096, http=app)
+    connection.send(CHUNKED + b"1388\r\n")
+    for _ in range(10):
+        connection.send(b"x" * 5000 + b"\r\n1388\r\n")
+        await passing(0)
+    connection.send(b"x" * 5000 + b"\r\n0\r\n")
+    connection.send(b"\r\n")
+    await passing(1)
+    assert connection.statuses == [200] and app.ended == ["http.request"]
+    assert b"55000" in connection.transport.sent
+    await connection.end()
+
+
 def slow(seconds: dict[str, float]) -> Any:
     """An HTTP app that takes so long for the second half of the response to a path."""
 

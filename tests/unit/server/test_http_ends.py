@@ -105,6 +105,19 @@ async def test_tls_handshakes_do_not_count_as_connections() -> None:
 
 
 @in_virtual_time
+async def test_a_tls_handshake_that_ends_when_it_was_given_up_is_timed() -> None:
+    """A connection that stands after all has the time of one, and no more."""
+    connection = Connection(made=False, handshake_timeout=3)
+    await passing(3 + 2 * TICK)
+    connection.made()
+    await passing(3 + 2 * TICK)
+    assert not connection.stands()
+    assert connection.bolt.stats().refused == {"tls": 1, "timeout": 1}
+    assert wires_of(connection.state).unmade == 0
+    await connection.end()
+
+
+@in_virtual_time
 async def test_a_tls_handshake_that_ends_behind_the_stop_is_not_served() -> None:
     """uvicorn's shutdown parts with those that it knows, and this one it did not."""
     connection = Connection(made=False)
