@@ -156,6 +156,7 @@ def build_server(
         log_level=level,
         log_config=None,
         access_log=access_log,
+        workers=1,  # left out, uvicorn reads WEB_CONCURRENCY
         # Who is believed about the client's address is said by `trusted_proxies` alone.
         proxy_headers=False,
         # uvicorn cancels what still runs then; our own deadline comes first.
@@ -243,6 +244,7 @@ def supervised(
     set_up(level)
     names = ("host", "port", "uds")
     given = {name: settings[name] for name in names}
+    how = {"workers": 1, **how}  # left out, uvicorn reads WEB_CONCURRENCY
     config = uvicorn.Config(target, **given, log_level=level, log_config=None, **how)
     sockets = bind(config)
     for sock in sockets:

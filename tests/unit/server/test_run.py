@@ -11,7 +11,7 @@ import uvicorn
 
 from boltws import Bolt
 from boltws.errors import StartError
-from boltws.server.run import _address, build_server
+from boltws.server.run import _address, build_server, supervised
 from boltws.siblings import workers_asked_for
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -75,6 +75,12 @@ async def test_a_server_of_ours_is_one_process(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(uvicorn.Server, "_serve", serve)
     monkeypatch.setenv("WEB_CONCURRENCY", "4")
-    await build_server(Bolt(), port=0).serve()
-    assert seen == [1]
+    server = build_server(Bolt(), port=0)
+    await server.serve()
+    assert seen == [1] and server.config.workers == 1
+    settings = {"host": "127.0.0.1", "port": 0, "uds": None, "log_level": "info"}
+    config, sockets = supervised("app:bolt", settings, reload=True)
+    for sock in sockets:
+        sock.close()
+    assert config.workers == 1
     assert workers_asked_for([]) == 4, "another server in this process may read it"
