@@ -28,17 +28,28 @@ _ATTRIBUTES = (
     "limit_concurrency loop parser pipeline root_path scheme scope server server_state tasks "
     "timeout_keep_alive timeout_keep_alive_task transport url"
 ).split()
+_OF_CYCLES = (
+    "disconnected keep_alive message_event response_complete response_started "
+    "waiting_for_100_continue"
+).split()
 
 
-def missing(protocol: type) -> str:
-    """What :mod:`.http` uses of uvicorn's `protocol` and it does not have; ``""`` when all is
-    there."""
+def missing(protocol: type, cycle: type) -> str:
+    """What :mod:`.http` uses of uvicorn's `protocol`, and of the `cycle` of its requests, and they
+    do not have; ``""`` when all is there."""
     for name, parameters in _METHODS.items():
         method = getattr(protocol, name, None)
         if method is None or list(inspect.signature(method).parameters)[1:] != parameters:
             return f"HttpToolsProtocol.{name}({', '.join(parameters)})"
-    kept = _attributes_of(protocol)
-    return next((f"HttpToolsProtocol.{name}" for name in _ATTRIBUTES if name not in kept), "")
+    for what, kind, names in (
+        ("HttpToolsProtocol", protocol, _ATTRIBUTES),
+        ("RequestResponseCycle", cycle, _OF_CYCLES),
+    ):
+        kept = _attributes_of(kind)
+        for name in names:
+            if name not in kept:
+                return f"{what}.{name}"
+    return ""
 
 
 def _attributes_of(protocol: type) -> set[str]:

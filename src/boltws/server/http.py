@@ -24,7 +24,7 @@ from ..runtime import most_connections, most_told
 from .contract import missing
 from .logs import handshake_log
 from .socket import Socket
-from .upgrade import BadUpgrade, check_upgrade, denial, split_target, subprotocols
+from .upgrade import BadUpgrade, asked_for, check_upgrade, denial, split_target, subprotocols
 from .wires import wires_of
 
 logger = logging.getLogger("uvicorn.error")
@@ -35,7 +35,7 @@ _HELD_BACK = 2**16  # bytes that may come behind a request before its handshake 
 
 def contract_broken() -> str:
     """What we use of uvicorn's protocol and it does not have; ``""`` when all is there."""
-    return missing(HttpToolsProtocol)
+    return missing(HttpToolsProtocol, RequestResponseCycle)
 
 
 def protocol_class(options: Options, loopback: bool, ledger: Ledger) -> type[HttpToolsProtocol]:
@@ -219,6 +219,7 @@ class _Protocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             if not self._refused:
                 logger.warning("Invalid HTTP request received.")
+                self._drop_body()
                 self._refuse("bad_request", 400, "Invalid HTTP request received.")
         else:
             # A head that is not complete may not grow without bound. Its last line is in the
@@ -262,18 +263,25 @@ class _Protocol(HttpToolsProtocol):
         self._part()
 
     def _refuse_trailers(self) -> None:
-        """The end of the body is not waited for any more; to the app the peer has gone."""
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and (self.pipeline or cycle.response_started):
-            self._refused = True
-            self.ledger.refused["head_too_large"] += 1
-            self.transport.abort()  # an answer has no place any more
+        if self._drop_body():
+            self._refuse("head_too_large", 431, "Request Header Fields Too Large")
             return
-        if cycle is not None:
-            cycle.disconnected = True
-            cycle.message_event.set()
-            self.cycle = None  # type: ignore[assignment]
-        self._refuse("head_too_large", 431, "Request Header Fields Too Large")
+        self._refused = True
+        self.ledger.refused["head_too_large"] += 1
+        self.transport.abort()  # an answer has no place any more
+
+    def _drop_body(self) -> bool:
+        """The end of the body will not come: to an app that has not answered, the peer has gone,
+        or it would wait for ever. Whether there is a place for an answer of ours."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None:
+            return True
+        if not self._in_body or self.pipeline or cycle.response_started:
+            return False
+        cycle.disconnected, cycle.waiting_for_100_continue = True, False
+        cycle.message_event.set()
+        self.cycle = None  # type: ignore[assignment]
+        return True
 
     def _part(self) -> None:
         """End the connection behind an answer. What the peer still sends is read and thrown away:
@@ -318,15 +326,7 @@ class _Protocol(HttpToolsProtocol):
     # WebSocket.
 
     def _get_upgrade(self) -> bytes | None:
-        """What the request asks to upgrade to; ``Connection`` may stand on several lines."""
-        tokens: set[bytes] = set()
-        upgrade = None
-        for name, value in self.headers:
-            if name == b"connection":
-                tokens.update(token.strip().lower() for token in value.split(b","))
-            elif name == b"upgrade":
-                upgrade = value.strip().lower()
-        return upgrade if b"upgrade" in tokens else None
+        return asked_for(self.headers)
 
     def _should_upgrade_to_ws(self) -> bool:
         return True

@@ -28,6 +28,18 @@ class BadUpgrade(Exception):
         self.headers = headers
 
 
+def asked_for(headers: Headers) -> bytes | None:
+    """What a request asks to upgrade to; ``Connection`` may stand on several lines."""
+    tokens: set[bytes] = set()
+    upgrade = None
+    for name, value in headers:
+        if name == b"connection":
+            tokens.update(token.strip().lower() for token in value.split(b","))
+        elif name == b"upgrade":
+            upgrade = value.strip().lower()
+    return upgrade if b"upgrade" in tokens else None
+
+
 def check_upgrade(method: str, version: str, headers: list[tuple[bytes, bytes]]) -> bytes:
     """The request's key. Raises :class:`BadUpgrade` for one that breaks the RFC."""
     if method != "GET" or version != "1.1":

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from uvicorn.protocols.http import httptools_impl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from boltws import Bolt
 from boltws.server import http
@@ -38,12 +38,36 @@ class Tree:
                 elif isinstance(value, ast.Call) and ast.unparse(value) == "super()":
                     self.through_super.add(node.attr)
         base = {name for name in on_self - own if not hasattr(HttpToolsProtocol, name)}
+        self.of_cycles = {
+            node.attr
+            for node in ast.walk(ours)
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id in ("cycle", "last")
+        }
         source = inspect.getsource(HttpToolsProtocol)
         self.methods = (self.through_super | (on_self - own - base)) - {"__init__"}
         self.attributes = {name for name in base if f"self.{name}" in source}
 
 
 used = Tree()
+
+
+def renamed(kind: type, name: str) -> Any:
+    """The class with that attribute called otherwise."""
+    source = re.sub(rf"\bself\.{name}\b", "self.renamed", inspect.getsource(kind))
+    namespace = dict(vars(httptools_impl))
+    exec(
+        compile(
+            source,
+            "<renamed>",
+            "exec",
+            dont_inherit=True,
+            flags=__future__.annotations.compiler_flag,
+        ),
+        namespace,
+    )
+    return namespace[kind.__name__]
 
 
 def test_this_uvicorn_has_all_that_is_used() -> None:
@@ -55,6 +79,7 @@ def test_the_test_sees_what_is_used() -> None:
     """The methods and attributes that the tests below take away are those our protocol names."""
     assert {"connection_made", "on_header", "shutdown", "_should_upgrade"} <= used.methods
     assert {"parser", "cycle", "pipeline", "scope", "url", "transport"} <= used.attributes
+    assert {"keep_alive", "response_started", "message_event"} <= used.of_cycles
 
 
 @pytest.mark.parametrize("name", sorted(used.methods))
@@ -67,21 +92,17 @@ def test_a_missing_method_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("name", sorted(used.attributes))
 def test_a_missing_attribute_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An attribute that our protocol reads or sets, and that uvicorn calls otherwise now."""
-    source = inspect.getsource(HttpToolsProtocol)
-    renamed = re.sub(rf"\bself\.{name}\b", "self.renamed", source)
-    namespace = dict(vars(httptools_impl))
-    exec(
-        compile(
-            renamed,
-            "<renamed>",
-            "exec",
-            dont_inherit=True,
-            flags=__future__.annotations.compiler_flag,
-        ),
-        namespace,
-    )
-    monkeypatch.setattr(http, "HttpToolsProtocol", namespace["HttpToolsProtocol"])
+    monkeypatch.setattr(http, "HttpToolsProtocol", renamed(HttpToolsProtocol, name))
     assert contract_broken() == f"HttpToolsProtocol.{name}"
+
+
+@pytest.mark.parametrize("name", sorted(used.of_cycles))
+def test_a_missing_attribute_of_a_cycle_is_named(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request's cycle is uvicorn's too, and looked into."""
+    monkeypatch.setattr(http, "RequestResponseCycle", renamed(RequestResponseCycle, name))
+    assert contract_broken() == f"RequestResponseCycle.{name}"
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,23 @@ async def test_trailers_have_the_limit_of_headers(piece: bytes, answered: str) -
     await connection.end()
 
 
+@pytest.mark.parametrize("starts", [False, True])
+@in_virtual_time
+async def test_a_body_that_is_none_is_not_waited_for(starts: bool) -> None:
+    """A size of a chunk that is no number: the answer is 400, and the app is told that there is
+    nobody; where its own answer has begun, that is the one."""
+    app = App(starts)
+    connection = Connection(http=app, close_timeout=5)
+    connection.send(CHUNKED.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+    await passing(1)
+    connection.send(b"zz\r\n")
+    await passing(1)
+    assert connection.statuses[-1:] == [200 if starts else 400]
+    assert app.ended == ([] if starts else ["http.disconnect"])
+    assert connection.bolt.stats().refused == {"bad_request": 1}
+    await connection.end()
+
+
 @in_virtual_time
 async def test_trailers_are_allowed_and_not_given_to_the_app() -> None:
     """A few, behind a body of many chunks that is itself larger than the limit; the next request
