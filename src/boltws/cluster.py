@@ -88,8 +88,8 @@ class Cluster:
         answers, missing = await hub.remote.ask(kind, timeout, **about)
         good = {node: value for node, value in answers.items() if _FITS[kind](value)}
         missing = tuple(sorted({*missing, *(answers.keys() - good.keys())}))
-        # Cut off, this node may have buried all the others.
-        return list(good.values()), missing, not missing and hub.remote.hears
+        # Cut off, or blocked, this node may have buried all the others.
+        return list(good.values()), missing, not missing and hub.remote.hears_all
 
 
 def _is_ids(value: Any) -> bool:

@@ -58,6 +58,10 @@ class Backplane(Protocol):
     def hears(self) -> bool:
         """Whether others are heard now."""
 
+    @property
+    def hears_all(self) -> bool:
+        """Whether each node that lives is known by now."""
+
     def traffic(self) -> Traffic:
         """The counters."""
 

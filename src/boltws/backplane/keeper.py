@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, cast
 
 from ..errors import BackplaneError
@@ -36,6 +37,7 @@ class Keeper:
         up: Callable[[Link, bool], Awaitable[None]],
     ) -> None:
         self.stopping = False
+        self.since = inf  # when the connection came up
         self.refused = False  # NATS refuses to let this connection subscribe to something
         self._settings = settings
         self._node = node
@@ -69,8 +71,7 @@ class Keeper:
             except Exception as error:  # a credentials file that is none, for one
                 await self._on_error(error)
             else:
-                self._log_back()
-                await self._up(link, True)
+                await self._is_up(link, True)
                 self._connected.set()
                 while not link.is_dead:
                     with suppress(TimeoutError):
@@ -84,8 +85,7 @@ class Keeper:
 
     async def _connect(self, link: Link) -> None:
         async def on_reconnected() -> None:
-            self._log_back()
-            await self._up(link, False)
+            await self._is_up(link, False)
 
         await link.connect(
             **self._settings.connect_options(),
@@ -111,6 +111,7 @@ class Keeper:
             self._trouble = trouble
 
     async def _on_disconnected(self) -> None:
+        self.since = inf
         self.refused = False
         if not self.stopping and not self._lost:
             self._lost = True
@@ -120,10 +121,12 @@ class Keeper:
                 self._settings.safe,
             )
 
-    def _log_back(self) -> None:
+    async def _is_up(self, link: Link, new: bool) -> None:
         if self._lost:
             self._lost = False
             logger.warning("the backplane %s is back", self._settings.safe)
+        await self._up(link, new)
+        self.since = asyncio.get_running_loop().time()
 
 
 async def _bury(link: Link) -> None:

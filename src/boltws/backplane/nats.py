@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("boltws")
 
 MOMENT = 0.1  # seconds; all who ask for our numbers within it are told at once
+LISTENED = HEARTBEAT  # seconds until whoever lives has been heard
 _MAX_PAYLOAD = 2**20  # bytes; NATS' default, until the server has told its own
 _ROOM_FOR_HEAD = 2048  # bytes of a payload that are ours: head, a room's name
 
@@ -185,6 +186,14 @@ class NatsBackplane:
         refused = self._keeper is None or self._keeper.refused
         return self.link is not None and self.link.hears and not refused
 
+    @property
+    def hears_all(self) -> bool:
+        """Whether each node that lives has had the time to say so, and has been heard."""
+        if self._keeper is None or not self.hears:
+            return False
+        now = asyncio.get_running_loop().time()
+        return min(now - self._keeper.since, self.peers.heard_for(now)) >= LISTENED
+
     def traffic(self) -> Traffic:
         """The counters."""
         receiver = self._receiver
@@ -199,11 +208,13 @@ class NatsBackplane:
 
     async def _beat(self) -> None:
         assert self._receiver is not None
+        clock = asyncio.get_running_loop().time
+        self.peers.beat(clock())
         while True:
             await asyncio.sleep(HEARTBEAT)
             self.tell()
-            now = asyncio.get_running_loop().time()
-            for node in self.peers.bury(now):
+            now = clock()
+            for node in self.peers.bury(now) if self.peers.beat(now) else ():
                 logger.warning("node %s has not been heard for too long: it is gone", node)
                 self.questions.gone(node)
             for node in self.peers.forget(now):

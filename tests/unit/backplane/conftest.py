@@ -22,6 +22,7 @@ async def fleet(
     fleet = Fleet(start)
     monkeypatch.setattr("boltws.backplane.link.Link", lambda: FakeLink(fleet.nats))
     monkeypatch.setattr("boltws.backplane.nats.MOMENT", 0)  # those who ask are told at once
+    monkeypatch.setattr("boltws.backplane.nats.LISTENED", 0)  # they know each other at once
     yield fleet
     assert fleet.nats.raised == []
     for bolt in bolts:

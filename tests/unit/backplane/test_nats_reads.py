@@ -10,6 +10,7 @@ import pytest
 
 from boltws import NotRunning
 from boltws.backplane import envelope
+from boltws.backplane.nats import LISTENED
 
 from ..flow import Clock
 from .fleet import Fleet, beat
@@ -234,3 +235,37 @@ async def test_not_before_the_start(fleet: Fleet) -> None:
         await bolt.cluster.room_count("blue")
     with pytest.raises(NotRunning):
         await bolt.cluster.room_join("blue", "x")
+
+
+async def test_not_all_have_been_heard_yet(
+    fleet: Fleet, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the time of a heartbeat after it has connected, or connected again, a node may know some
+    of the others alone."""
+    monkeypatch.setattr("boltws.backplane.nats.LISTENED", LISTENED)
+    one, _ = await fleet.two()
+    assert not (await one.bolt.cluster.nodes()).complete
+    await asyncio.sleep(2.1)
+    assert (await one.bolt.cluster.nodes()).complete
+    await one.link.cut()
+    await one.link.mend()
+    assert not (await one.bolt.cluster.nodes()).complete
+    await asyncio.sleep(2.1)
+    nodes = await one.bolt.cluster.nodes()
+    assert (len(nodes.value), nodes.complete) == (2, True)
+
+
+async def test_a_node_that_was_blocked(
+    fleet: Fleet, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What others said meanwhile it has not read: it says so, and buries nobody for it."""
+    monkeypatch.setattr("boltws.backplane.nats.LISTENED", LISTENED)
+    one, _ = await fleet.two()
+    await asyncio.sleep(2.1)
+    clock.now += 8
+    nodes = await one.bolt.cluster.nodes()
+    assert (len(nodes.value), nodes.complete) == (1, False)
+    await asyncio.sleep(4.1)
+    nodes = await one.bolt.cluster.nodes()
+    assert (len(nodes.value), nodes.complete) == (2, True)
+    assert "it is gone" not in caplog.text

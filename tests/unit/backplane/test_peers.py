@@ -114,3 +114,15 @@ def test_unknown() -> None:
     """A node that was never heard is not alive, at whatever time of a clock that begins at 0."""
     peers = Peers()
     assert not any(peers.is_live("a", now) for now in (0, 0.5, 6.9, 7, 1e9))
+
+
+def test_our_own_heartbeat() -> None:
+    """One that is late, and the first, begin the time anew for which the others are heard."""
+    peers = Peers()
+    assert not peers.beat(10)
+    assert peers.heard_for(11) == 1
+    assert peers.beat(12)
+    assert peers.heard_for(14.9) == 4.9
+    assert peers.heard_for(15) == 0
+    assert not peers.beat(20)
+    assert peers.heard_for(21) == 1
