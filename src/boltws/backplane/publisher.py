@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import suppress
+from copy import copy
 from math import inf
 from types import TracebackType
 from typing import Unpack
@@ -74,6 +75,7 @@ class Publisher:
             )
         self._settings = Settings.of(url, **credentials)
         self._subjects = Subjects(make_options({"prefix": prefix}).prefix)
+        self._connect_timeout = connect_timeout
         self._connection = Connection(self._settings, connect_timeout)
         self._closed = False
 
@@ -153,6 +155,14 @@ class Publisher:
                 await self._connection.flush()
         finally:
             await self._connection.close()
+
+    def _twin(self) -> Publisher:
+        """Another one, with a connection of its own. The arguments are not read again: a variable
+        of the environment or a file may be gone."""
+        twin = copy(self)
+        twin._connection = Connection(self._settings, self._connect_timeout)
+        twin._closed = False
+        return twin
 
     async def _written(self) -> None:
         await self._connection.written()

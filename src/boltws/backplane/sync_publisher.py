@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from functools import partial
 from types import TracebackType
 from typing import Any, Unpack
 
@@ -48,11 +47,9 @@ class SyncPublisher:
         connect_timeout: float = CONNECT_TIMEOUT,
         **credentials: Unpack[Credentials],
     ) -> None:
-        make = partial(
-            Publisher, url, prefix=prefix, connect_timeout=connect_timeout, **credentials
+        self._publisher = Publisher(
+            url, prefix=prefix, connect_timeout=connect_timeout, **credentials
         )
-        self._make: Callable[[], Publisher] = make
-        self._publisher = make()  # what is wrong with the arguments is told here
         self._text = repr(self._publisher).replace("Publisher", "SyncPublisher", 1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -165,7 +162,7 @@ class SyncPublisher:
         _left_behind.append((self._loop, self._thread, self._publisher))
         self._loop = self._thread = None
         self._lock = threading.Lock()  # a thread that is not here may have held it
-        self._publisher = self._make()
+        self._publisher = self._publisher._twin()
 
 
 def _ids(exclude: str | Iterable[str]) -> str | tuple[str, ...]:

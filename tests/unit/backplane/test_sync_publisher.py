@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -148,6 +149,23 @@ publisher.broadcast("child")
 publisher.close()
 """
 
+FORK_WITHOUT_THE_ARGUMENTS = """
+import os, sys
+from boltws.backplane.sync_publisher import SyncPublisher
+url, file = sys.argv[1:]
+os.environ["BOLTWS_BACKPLANE"] = url
+publisher, other = SyncPublisher(), SyncPublisher(url, creds=file)
+publisher.broadcast("parent")
+publisher.flush()
+del os.environ["BOLTWS_BACKPLANE"]
+os.unlink(file)
+child = os.fork()
+if child:
+    sys.exit(os.waitpid(child, 0)[1])
+publisher.broadcast("child")
+publisher.close()
+"""
+
 SCRIPT = """
 import sys
 from boltws.backplane.sync_publisher import SyncPublisher
@@ -156,10 +174,10 @@ publisher.broadcast("from a script")
 """
 
 
-def run(source: str, url: str) -> None:
+def run(source: str, *arguments: str) -> None:
     """Run a script: it succeeds and says nothing."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", source, url],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", source, *arguments],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -174,6 +192,14 @@ async def test_a_fork(url: str, heard: Ear) -> None:
     said = [(await heard.next()).payload for _ in range(3)]
     assert said == [b"parent before", b"child", b"parent after"]
     assert heard.silent
+
+
+async def test_a_fork_without_the_arguments(url: str, heard: Ear, tmp_path: Path) -> None:
+    """The variable that named the server, and a file, are gone by then: they are not read again."""
+    file = tmp_path / "user.creds"
+    file.write_text("a secret")
+    await asyncio.to_thread(run, FORK_WITHOUT_THE_ARGUMENTS, url, str(file))
+    assert [(await heard.next()).payload for _ in range(2)] == [b"parent", b"child"]
 
 
 async def test_a_script_that_just_ends(url: str, heard: Ear) -> None:
