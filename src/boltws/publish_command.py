@@ -71,6 +71,8 @@ def _message(given: str | None, binary: bool) -> str | bytes:
     if given not in (None, STDIN):
         assert given is not None
         return given
+    if sys.stdin is None:  # closed by whoever started us
+        raise ValueError("there is no message, and no stdin to read one from")
     data = sys.stdin.buffer.read()
     if binary:
         return data
