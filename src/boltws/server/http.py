@@ -30,6 +30,7 @@ from .wires import wires_of
 logger = logging.getLogger("uvicorn.error")
 
 _EXTENSIONS = 12  # of the keep-alive time, for the rest of a body that has been answered
+_MOVING = 2**14  # bytes of it that have to come in each; what trickles is not waited for
 _HELD_BACK = 2**16  # bytes that may come behind a request before its handshake is answered
 
 
@@ -74,7 +75,7 @@ class _Protocol(HttpToolsProtocol):
         self._head_came = 0  # bytes of later reads, while its head is not complete
         self._began = False  # in this read
         self._in_body = False  # from the end of a request's head to the end of the request
-        self._moved = False  # bytes came since the keep-alive timer was set anew
+        self._moved = 0  # bytes that came since the keep-alive timer was set anew
         self._extensions = 0  # how often it was, for one body
         self._chunks = 0  # how many have begun
         self._trailing = 0  # the chunk whose data has not come: it may be the last, before trailers
@@ -169,7 +170,7 @@ class _Protocol(HttpToolsProtocol):
             return
         # Again: the response before this one may have come to its end since the head began.
         self._unset_keepalive_if_required()
-        self._extensions = 0
+        self._extensions = self._moved = 0
         self._in_body, self._trailing, self._trailer_size = True, 0, 0
         self._wires.pending.pop(self, None)
         if self._header_size > self.options.max_header_size:
@@ -207,7 +208,7 @@ class _Protocol(HttpToolsProtocol):
             if len(self._behind) > _HELD_BACK:
                 self.transport.pause_reading()
             return
-        self._moved = True
+        self._moved += len(data)
         trailing = self._trailing
         try:
             self.parser.feed_data(data)
@@ -243,8 +244,8 @@ class _Protocol(HttpToolsProtocol):
         peers that read it behind their upload: while that goes on they have some time."""
         if not self._in_body or self.transport.is_closing():
             super().timeout_keep_alive_handler()
-        elif self._moved and self._extensions < _EXTENSIONS:
-            self._moved = False
+        elif self._moved >= _MOVING and self._extensions < _EXTENSIONS:
+            self._moved = 0
             self._extensions += 1
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
