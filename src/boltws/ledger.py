@@ -74,7 +74,8 @@ class Stats:
     handed: int
     """Sends that the transport took."""
     dropped_out: Mapping[str, int]
-    """Sends dropped, by cause: slow, no_client, lost (its connection was lost in the same turn)."""
+    """Sends dropped, by cause: slow, no_client, lost (its connection was lost before the
+    transport had it)."""
     connections_opened: int
     """Handshakes answered with 101."""
     connections_now: int
