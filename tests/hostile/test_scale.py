@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import contextlib
 import itertools
+import logging
 import resource
 import socket
 import time
