@@ -109,6 +109,12 @@ class _Worker(multiprocess.Process):
         self._server = cast(Any, _Starting(build))
         self.told = _STARTING  # what the last answer of `not_ready` was that is in the log
 
+    def start(self) -> None:
+        """Start it, and keep our end of the pipe alone: with both of them here, the supervisor
+        would wait half a minute for the answer of a worker that died meanwhile."""
+        super().start()
+        self.child_conn.close()
+
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         threading.Thread(target=_end_with_parent, daemon=True).start()
         starting = cast(_Starting, self._server)
@@ -169,5 +175,5 @@ class _Starting:
                 raise
             # An app that cannot be imported cannot be a second later: as uvicorn does where the
             # lifespan fails, this is the end, and not a traceback a second for ever.
-            traceback.print_exc()
+            sys.stderr.write(traceback.format_exc())  # in one piece, beside those of the others
             raise SystemExit(_CANNOT_START) from None
