@@ -173,11 +173,15 @@ def _run_reloading(target: str, http: str | None, settings: dict[str, Any]) -> N
     """Watch the files in a parent process; serve in a child, on a socket of the parent's."""
     from uvicorn.supervisors import ChangeReload
 
-    from .server.run import build_server, supervised
+    from .server.run import build_server, remover, supervised
 
     build_server(_nothing, **settings)  # what is wrong with the settings is told here, once
     config, sockets = supervised(target, settings, reload=True)
-    ChangeReload(config, target=partial(_child, target, http, settings), sockets=sockets).run()
+    remove = remover(config.uds)
+    try:
+        ChangeReload(config, target=partial(_child, target, http, settings), sockets=sockets).run()
+    finally:
+        remove()
 
 
 def _child(target: str, http: str | None, settings: dict[str, Any], sockets: Any) -> None:

@@ -76,13 +76,15 @@ def test_the_default_port_can_be_given(serve: Serve) -> None:
     assert get(port, "/nowhere")[0] == 404
 
 
-@pytest.mark.parametrize("way", ["command", "workers", "script"])
+@pytest.mark.parametrize("way", ["command", "workers", "reload", "script"])
 def test_a_unix_socket(serve: Serve, tmp_path: Path, way: str) -> None:
     """`--uds` listens on a path, speaks WebSocket there, and takes the path away at the end."""
     # Relative: the path of a Unix socket has about a hundred bytes at most.
     command = [*BOLTWS_RUN, "app:bolt", "--uds", "s"]
     if way == "workers":
         command += ["--workers", "2"]
+    if way == "reload":
+        command += ["--reload"]
     served = serve(
         [sys.executable, "app.py"] if way == "script" else command,
         app=ECHO_APP.replace("port=0", "uds='s'"),
