@@ -41,6 +41,7 @@ LAYERS: list[set[str]] = [
         "outbox",
         "parameters",
         "pipeline",
+        "rate",
         "reads",
         "routing",
         "runtime",

@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from .client import DISCONNECTED, FULL, OPEN, RATE, Client
-from .errors import HANDLER_ERROR, HANDLER_TIMEOUT, OVERFLOW, TOO_FAST
+from .client import DISCONNECTED, FULL, OPEN, Client
+from .errors import HANDLER_ERROR, HANDLER_TIMEOUT, OVERFLOW
 from .event import (
     CONNECT,
     MESSAGE,
@@ -27,6 +27,7 @@ from .event import (
 )
 from .options import Options
 from .pipeline import Pipeline, is_awaitable
+from .rate import limited
 
 if TYPE_CHECKING:
     from .endpoint import Endpoint
@@ -73,7 +74,7 @@ class Channel:
         self._pauses = options.overflow == "pause"
         self.put: Callable[[Client, Message], bool]
         """Take a message of a client. True: take no more from it, reading is on hold."""
-        self.put = self._put_limited if options.rate_limit else self._put
+        self.put = limited(self._put, hub, options) if options.rate_limit else self._put
 
     # The hot path: a message of a client that is idle is handled on the spot, in the call that
     # brought the bytes. No queue, no task, no callback of the loop: those cost 1 to 2 us each,
@@ -143,31 +144,6 @@ class Channel:
             client.hold(FULL)
             return True
         return False
-
-    def _put_limited(self, client: Client, message: Message) -> bool:
-        """:meth:`_put` under a rate limit: a bucket that holds `messages` and refills evenly."""
-        assert self.options.rate_limit is not None and self.hub.loop is not None
-        messages, seconds = self.options.rate_limit
-        now = self.hub.loop.time()
-        left, then, timed = client.allowance or (float(messages), now, False)
-        left = min(messages, left + (now - then) * messages / seconds) - 1
-        policy = self.options.rate_policy
-        if left < 0 and policy != "pause" and client.state == OPEN:
-            self.ledger.received += 1
-            self.ledger.dropped_in["rate"] += 1
-            client.allowance = (left + 1, now, timed)
-            if policy == "close":
-                client.close(TOO_FAST)
-            return False
-        client.allowance = (left, now, timed)
-        full = self._put(client, message)
-        if left < 1 and policy == "pause" and client.state == OPEN:
-            if not timed:  # as it is while what a lost peer had sent is read to its end
-                client.allowance = (left, now, True)
-                client.hold(RATE)
-                self.hub.loop.call_later((1 - left) * seconds / messages, _refill, client)
-            return True
-        return full
 
     # The two events that are never dropped.
 
@@ -401,14 +377,6 @@ class Channel:
             self._on_error(event, error)
         finally:
             reset_current(token)
-
-
-def _refill(client: Client) -> None:
-    """The rate limit allows another message."""
-    assert client.allowance is not None
-    left, then, _ = client.allowance
-    client.allowance = (left, then, False)
-    client.release(RATE)
 
 
 def _uncancel() -> bool:
