@@ -35,11 +35,10 @@ def set_up(level: str, access_log: bool = True) -> None:
     An app that gives the root logger a handler gets our lines there, and only there.
     """
     _give("uvicorn", "INFO", sys.stderr, DefaultFormatter(_form("default"))).propagate = False
+    logging.getLogger("uvicorn.access").addFilter(WITHOUT_QUERY)  # whoever's handlers it has
     if access_log:
         form = AccessFormatter(_form("access"))
-        access = _give("uvicorn.access", "INFO", sys.stdout, form)
-        access.propagate = False
-        access.addFilter(WITHOUT_QUERY)
+        _give("uvicorn.access", "INFO", sys.stdout, form).propagate = False
     lowest = "DEBUG" if level == "trace" else level.upper()
     _give("boltws", lowest, sys.stderr, DefaultFormatter(_form("default")), UnlessConfigured())
 

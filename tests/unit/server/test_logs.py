@@ -46,6 +46,18 @@ def test_as_often_as_servers_are_built_there_is_one_handler() -> None:
     assert not logging.getLogger("uvicorn").propagate
 
 
+def test_no_query_is_logged_where_the_access_log_is_the_app_s() -> None:
+    """Ours is off, and the logger has a handler all the same: tokens stay out of its lines."""
+    seen: list[str] = []
+    mine = logging.Handler()
+    mine.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]
+    build_server(Bolt(), port=0, access_log=False)
+    logger = logging.getLogger("uvicorn.access")
+    logger.addHandler(mine)
+    logger.info('%s - "%s %s HTTP/%s" %d', "127.0.0.1:1", "GET", "/p?token=secret", "1.1", 426)
+    assert seen == ['127.0.0.1:1 - "GET /p HTTP/1.1" 426']
+
+
 def test_what_the_app_has_set_is_left_alone() -> None:
     """Its handlers, each for its logger, and its level."""
     mine = logging.NullHandler()
