@@ -13,7 +13,7 @@ from .endpoint import Endpoint, Reference, caller_namespace
 from .errors import Close, ConfigurationError, StartError, check_close
 from .event import Event, Headers, current_event
 from .frames import binary_frame, text_frame
-from .hub import Exclude, check_room
+from .hub import check_room
 from .ledger import Stats
 from .loading import is_asgi_app, serves
 from .options import BoltOptions, EndpointOptions, Options
@@ -24,6 +24,7 @@ from .runtime import Runtime
 F = TypeVar("F", bound=Callback)
 E = TypeVar("E", bound=Callable[[Event, BaseException], Any])
 Binary = str | bytes | bytearray | memoryview
+Exclude = str | Iterable[str]
 
 
 class Bolt:
@@ -328,10 +329,12 @@ def _check_id(client_id: object) -> None:
         )
 
 
-def _ids(exclude: Exclude) -> Exclude:
+def _ids(exclude: Exclude) -> tuple[str, ...]:
     """The ids to leave out, read once."""
-    if not exclude or isinstance(exclude, str):
-        return exclude
+    if not exclude:
+        return ()
+    if isinstance(exclude, str):
+        return (exclude,)
     given: object = exclude
     if not isinstance(given, Iterable):
         raise TypeError(f"exclude is a client id or ids, not {type(given).__name__}")

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from .client import DISCONNECTED, FULL, OPEN, Client
@@ -162,9 +163,7 @@ class Channel:
         if not client.busy:
             # Not at once: whoever closes may be in the middle of another client's handler, whose
             # context variables are not this client's either.
-            client.busy = True
-            assert self.hub.loop is not None
-            self.hub.loop.call_soon(self._go_on, client, context=self.hub.context.copy())
+            self.resume(client, self.hub.context.copy())
 
     def give_up(self, client: Client) -> None:
         """Drop what waits, counted: the shutdown's deadline has passed."""
@@ -180,11 +179,12 @@ class Channel:
 
     # Running.
 
-    def resume(self, client: Client) -> None:
-        """Run what waits, in the next turn of the loop; the client is marked as busy until then."""
+    def resume(self, client: Client, context: Context | None = None) -> None:
+        """Run what waits, in the next turn of the loop (in `context`, else in a copy of this one);
+        the client is marked as busy until then."""
         client.busy = True
         assert self.hub.loop is not None
-        self.hub.loop.call_soon(self._go_on, client)
+        self.hub.loop.call_soon(self._go_on, client, context=context)
 
     def _go_on(self, client: Client) -> None:
         """Run what waits until it is done or must be awaited."""

@@ -13,7 +13,7 @@ from typing import Any
 from .app import Bolt
 from .backplane.settings import URL_VARIABLE, Settings
 from .errors import ConfigurationError, StartError
-from .loading import NotFound, is_asgi_app, load, serves
+from .loading import NotFound, is_asgi_app, load, serves, takes
 from .publish_command import add_publish, publish
 
 
@@ -106,7 +106,9 @@ def load_app(target: str) -> Any:
     except NotFound as error:
         raise StartError(f"{error}{_hint(target)}") from None
     if not is_asgi_app(found):
-        made = f"; call it in the module: bolt = {found.__name__}()" if _makes(found) else ""
+        # Other servers take an app factory.
+        makes = inspect.isfunction(found) and takes(found, 0)
+        made = f"; call it in the module: bolt = {found.__name__}()" if makes else ""
         raise StartError(
             f"{target!r} is {type(found).__name__}, not a Bolt or an ASGI app{made}{_hint(target)}"
         )
@@ -118,17 +120,6 @@ def _hint(target: str) -> str:
     module = sys.modules.get(target.partition(":")[0])
     bolts = [name for name, value in vars(module or object).items() if isinstance(value, Bolt)]
     return f"; its Bolt is {module.__name__}:{bolts[0]}" if module and bolts else ""
-
-
-def _makes(found: Any) -> bool:
-    """Whether it may be what other servers call an app factory."""
-    if not inspect.isfunction(found):
-        return False
-    try:
-        inspect.signature(found).bind()
-    except TypeError:
-        return False
-    return True
 
 
 def _load(target: str, http: str | None) -> Any:

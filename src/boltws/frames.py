@@ -92,8 +92,13 @@ def close_frame(close: Close) -> bytes:
 
 def split(frame: bytes) -> tuple[int, bytes]:
     """The opcode and payload of one frame made by this module."""
+    return frame[0] & 0x0F, frame[head_size(frame) :]
+
+
+def head_size(frame: bytes) -> int:
+    """How many bytes stand before the payload of one frame made by this module."""
     size = frame[1]
-    return frame[0] & 0x0F, frame[2 if size < 126 else 4 if size == 126 else 10 :]
+    return 2 if size < 126 else 4 if size == 126 else 10
 
 
 def decode(frames: bytes) -> Iterator[tuple[str | bytes, int]]:

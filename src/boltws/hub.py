@@ -7,7 +7,7 @@ blocks for its result.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from contextvars import Context, copy_context
 from itertools import chain
 from threading import get_ident
@@ -23,8 +23,6 @@ from .outbox import ENOUGH, Outbox
 from .remote import Backplane, Traffic
 
 GRACE = 1.0  # seconds that disconnects get when the shutdown's deadline has passed
-
-Exclude = str | Iterable[str]
 
 
 class Hub:
@@ -181,7 +179,7 @@ class Hub:
         self._refused([client])
         return False
 
-    def broadcast(self, room: str | None, frame: bytes, exclude: Exclude = ()) -> int:
+    def broadcast(self, room: str | None, frame: bytes, exclude: Collection[str] = ()) -> int:
         """Send to all members of `room`, or to all clients, here and elsewhere. How many here
         took it."""
         if get_ident() != self.thread:
@@ -189,13 +187,12 @@ class Hub:
         remote = self.remote
         if remote is None:
             return self.deliver(room, frame, exclude)
-        left_out = (exclude,) if exclude and isinstance(exclude, str) else tuple(exclude or ())
-        remote.check_size(frame, len(left_out))
-        taken = self.deliver(room, frame, left_out)
-        remote.broadcast(room, frame, left_out)
+        remote.check_size(frame, len(exclude))
+        taken = self.deliver(room, frame, exclude)
+        remote.broadcast(room, frame, exclude)
         return taken
 
-    def deliver(self, room: str | None, frame: bytes, exclude: Exclude = ()) -> int:
+    def deliver(self, room: str | None, frame: bytes, exclude: Collection[str] = ()) -> int:
         """Send to those of this node. How many took it."""
         members: Collection[Client]
         if room is None:
@@ -203,8 +200,7 @@ class Hub:
         else:
             members = self.rooms.get(room, ())
         if exclude:
-            ids = (exclude,) if isinstance(exclude, str) else exclude
-            skip = {self.clients.get(client_id) for client_id in ids}
+            skip = {self.clients.get(client_id) for client_id in exclude}
             members = [client for client in members if client not in skip]
         if self.deflating:
             return self._broadcast_mixed(members, frame)

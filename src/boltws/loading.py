@@ -45,10 +45,21 @@ def load(name: str) -> Any:
 
 def is_asgi_app(found: Any) -> bool:
     """Whether it can be called as an ASGI app is; a WSGI app cannot, nor an app's class."""
-    if not callable(found) or inspect.isclass(found):
-        return False
+    return not inspect.isclass(found) and takes(found, 3)
+
+
+def takes(found: Any, arguments: int) -> bool:
+    """Whether it can be called with so many arguments."""
     try:
-        inspect.signature(found).bind({}, None, None)
-    except (TypeError, ValueError):
+        return fits(inspect.signature(found), arguments)
+    except (TypeError, ValueError):  # it is no callable, or a builtin without a signature
+        return False
+
+
+def fits(signature: inspect.Signature, arguments: int) -> bool:
+    """Whether a call with so many arguments fits `signature`."""
+    try:
+        signature.bind(*[None] * arguments)
+    except TypeError:
         return False
     return True

@@ -9,6 +9,7 @@ from typing import Any
 
 from .errors import ConfigurationError
 from .event import Event
+from .loading import fits
 from .workers import Workers
 
 Callback = Callable[..., Any]
@@ -32,10 +33,10 @@ def takes_event(callback: Callback) -> bool:
         signature = inspect.signature(callback, follow_wrapped=False)
     except (TypeError, ValueError):
         return True  # a builtin without a signature
-    event, nothing = _takes(signature, 1), _takes(signature, 0)
+    event, nothing = fits(signature, 1), fits(signature, 0)
     if event and nothing and hasattr(callback, "__wrapped__"):  # (*args): it hands on what it gets
         wrapped = inspect.signature(callback)
-        return _takes(wrapped, 1) or not _takes(wrapped, 0)
+        return fits(wrapped, 1) or not fits(wrapped, 0)
     if not event and not nothing:
         raise ConfigurationError(
             f"callback {name_of(callback)}{signature} must take the event or nothing"
@@ -51,7 +52,7 @@ def takes_error(callback: Callback) -> None:
         signature = inspect.signature(callback, follow_wrapped=False)
     except (TypeError, ValueError):
         return
-    if not _takes(signature, 2):
+    if not fits(signature, 2):
         raise ConfigurationError(
             f"on_error callback {name_of(callback)}{signature} must take the event and the "
             "exception"
@@ -61,14 +62,6 @@ def takes_error(callback: Callback) -> None:
 def _called(callback: Any) -> Any:
     """The function that runs: an object's is its ``__call__``."""
     return callback if inspect.isroutine(callback) else callback.__call__
-
-
-def _takes(signature: inspect.Signature, arguments: int) -> bool:
-    try:
-        signature.bind(*[None] * arguments)
-    except TypeError:
-        return False
-    return True
 
 
 def name_of(callback: Callback) -> str:

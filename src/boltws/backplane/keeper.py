@@ -56,7 +56,7 @@ class Keeper:
                 await self._connected.wait()
         except TimeoutError:
             where, why = self._settings.safe, self._trouble or "no answer"
-            if any(word in why.lower() for word in _NOT_LET_IN):
+            if _is_refusal(why):
                 raise BackplaneError(
                     f"the backplane {where} does not let us in: {why}; mend the credentials in "
                     "backplane= or BOLTWS_BACKPLANE"
@@ -115,8 +115,7 @@ class Keeper:
             logger.error("backplane %s: %s", self._settings.safe, trouble)
             self.refused = self.refused or "for subscription" in trouble.lower()
         # A server that does not let us in resets the connection, which may overtake its reason.
-        was_told = any(word in self._trouble.lower() for word in _NOT_LET_IN)
-        if not (isinstance(error, ConnectionResetError) and was_told):
+        if not (isinstance(error, ConnectionResetError) and _is_refusal(self._trouble)):
             self._trouble = trouble
 
     async def _on_disconnected(self) -> None:
@@ -136,6 +135,11 @@ class Keeper:
             logger.warning("the backplane %s is back", self._settings.safe)
         await self._up(link, new)
         self.since = asyncio.get_running_loop().time()
+
+
+def _is_refusal(trouble: str) -> bool:
+    """Whether the server does not let us in."""
+    return any(word in trouble.lower() for word in _NOT_LET_IN)
 
 
 async def _bury(link: Link) -> None:

@@ -17,7 +17,7 @@ from types import MappingProxyType as Frozen
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Close, StartError
-from ..frames import split
+from ..frames import head_size
 from ..hub import Hub
 from ..options import make_options
 from ..reads import answer
@@ -280,9 +280,7 @@ class NatsBackplane:
     def check_size(self, frame: bytes, excluded: int = 0) -> None:
         """Raise ``ValueError`` for a message that the server would not take."""
         most = self._most()
-        if excluded <= envelope.MOST_EXCLUDED and len(frame) + excluded * 16 <= most:
-            return
-        size = len(split(frame)[1])  # the frame's own head does not travel
+        size = len(frame) - head_size(frame)  # the frame's own head does not travel
         if excluded > envelope.MOST_EXCLUDED or size + excluded * 16 > most:
             without = f" and {excluded:,} ids to leave out" if excluded else ""
             raise ValueError(
