@@ -93,8 +93,8 @@ async def test_two_servers_in_a_row_on_one_loop() -> None:
     for text in ("one", "two"):
         server = build_server(app, port=0, log_level="warning", access_log=False)
         sockets = bind(server.config)
-        serving = asyncio.ensure_future(server.serve(sockets=sockets))
         port = sockets[0].getsockname()[1]
+        serving = asyncio.ensure_future(server.serve(sockets=sockets))
         while not server.started:
             await asyncio.sleep(0.001)
         async with connect(f"ws://127.0.0.1:{port}/live/p", proxy=None) as client:

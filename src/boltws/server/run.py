@@ -26,7 +26,7 @@ from ..runtime import Runtime
 from ..siblings import alone
 from .http import contract_broken, protocol_class
 from .logs import check_level, set_up
-from .shedding import Shedding
+from .shedding import Listener, Spare
 from .wires import runtimes_of, wires_of
 
 logger = logging.getLogger("uvicorn.error")
@@ -51,7 +51,7 @@ class Server(uvicorn.Server):
         return next(filter(None, (runtime.not_ready() for runtime in served)), "")
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until a signal, or until ``should_exit`` is set.
+        """Serve until a signal, or until ``should_exit`` is set. `sockets` are closed then.
 
         Raises :class:`StartError` when it cannot listen.
         """
@@ -59,9 +59,14 @@ class Server(uvicorn.Server):
             if sockets is None:
                 sockets = bind(self.config)
                 stack.callback(remover(self.config.uds))
+            loop = asyncio.get_running_loop()
+            if isinstance(loop, asyncio.SelectorEventLoop):  # uvloop sheds by itself
+                spare = Spare(loop)
+                stack.callback(spare.close)
+                sockets = [Listener(sock, spare) for sock in sockets]
             for sock in sockets:
                 stack.callback(sock.close)
-            with self.capture_signals(), _shedding(sockets), alone():
+            with self.capture_signals(), alone():
                 await self._serve(sockets)
 
     @contextlib.contextmanager
@@ -164,13 +169,6 @@ def build_server(
     )
     runtime = app._runtime if isinstance(app, Bolt) else None
     return Server(config, options.handshake_timeout, runtime)
-
-
-def _shedding(sockets: list[socket.socket]) -> contextlib.AbstractContextManager[None]:
-    loop = asyncio.get_running_loop()
-    if isinstance(loop, asyncio.SelectorEventLoop):  # uvloop sheds by itself
-        return Shedding(loop, sockets)
-    return contextlib.nullcontext()
 
 
 def serve(app: Any, **settings: Any) -> None:
