@@ -377,3 +377,42 @@ def test_a_second_interrupt_is_obeyed(serve: Serve, tmp_path: Path) -> None:
         served.send(signal.SIGINT)
         served.wait()
     assert "unsupported" not in served.output, "the app does have a lifespan"
+
+
+HANGING = """
+    import asyncio
+    from contextlib import asynccontextmanager
+
+    from starlette.applications import Starlette
+
+    from boltws import Bolt
+    from boltws.server.run import build_server
+
+    @asynccontextmanager
+    async def lifespan(app):
+        while WHEN == "start":
+            await asyncio.sleep(0.01)
+            if server.should_exit:
+                print("asked to stop", flush=True)
+                await asyncio.Event().wait()
+        yield
+        print("asked to stop", flush=True)
+        await asyncio.Event().wait()
+
+    server = build_server(Bolt(http=Starlette(lifespan=lifespan)), port=0)
+    server.run()
+"""
+
+
+@pytest.mark.parametrize("when", ["start", "stop"])
+def test_a_second_interrupt_does_not_wait_for_an_app_that_hangs(serve: Serve, when: str) -> None:
+    """The first one lets its lifespan end."""
+    served = serve([sys.executable, "app.py"], app=HANGING.replace("WHEN", repr(when)))
+    last = "Waiting for application startup" if when == "start" else "listening"
+    served.wait_for(lambda line: last in line, "that it runs")
+    served.send(signal.SIGINT)
+    served.wait_for(lambda line: line == "asked to stop", "that it was told")
+    served.send(signal.SIGINT)
+    assert served.wait() == 0
+    served.assert_no_noise()
+    assert "unsupported" not in served.output, "the app does have a lifespan"

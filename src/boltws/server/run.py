@@ -10,7 +10,7 @@ import os
 import socket
 import ssl
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -30,6 +30,8 @@ from .shedding import Listener, Spare
 from .wires import runtimes_of, wires_of
 
 logger = logging.getLogger("uvicorn.error")
+
+_TICK = 0.2  # seconds between looks for a second SIGINT; uvicorn has 0.1
 
 
 class Server(uvicorn.Server):
@@ -80,7 +82,9 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """uvicorn's, which has no limit for the TLS handshake."""
         assert sockets  # we always bind them ourselves
-        await self.lifespan.startup()
+        if not await self._unless_forced(self.lifespan.startup()):
+            cast(Any, self.lifespan).startup_failed = True  # or uvicorn calls it "unsupported"
+            return
         if self.lifespan.should_exit:
             raise SystemExit(3)  # uvicorn's own status for it
         protocol = partial(
@@ -107,10 +111,24 @@ class Server(uvicorn.Server):
         """uvicorn's, which parts with the connections that it knows: one that is still in its TLS
         handshake shows up later, and is not to be served."""
         wires_of(self.server_state).stopping = True
-        await super().shutdown(sockets)
+        await self._unless_forced(super().shutdown(sockets))
         if self.force_exit:
             # The app's lifespan is cut off, which uvicorn would say is "unsupported".
             cast(Any, self.lifespan).shutdown_failed = True
+
+    async def _unless_forced(self, step: Coroutine[Any, Any, None]) -> bool:
+        """Whether `step` came to its end. A second SIGINT does not wait for an app that hangs."""
+        running = asyncio.ensure_future(step)
+        try:
+            while not running.done():
+                forced = self.force_exit
+                await asyncio.wait({running}, timeout=_TICK)
+                if forced and not running.done():
+                    return False
+            running.result()
+            return True
+        finally:
+            running.cancel()
 
 
 def build_server(
