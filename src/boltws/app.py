@@ -13,7 +13,7 @@ from .endpoint import Endpoint, Reference, caller_namespace
 from .errors import Close, ConfigurationError, StartError, check_close
 from .event import Event, Headers, current_event
 from .frames import binary_frame, text_frame
-from .hub import check_room
+from .hub import check_id, check_room
 from .ledger import Stats
 from .loading import is_asgi_app, serves
 from .options import BoltOptions, EndpointOptions, Options
@@ -166,17 +166,17 @@ class Bolt:
     def ws_send_to(self, client_id: str, message: str) -> bool:
         """Send a text to one client. Whether it was taken; for a client of another node, whether
         it was published."""
-        _check_id(client_id)
+        check_id(client_id)
         return self._hub.send(client_id, text_frame(message))
 
     def ws_send_binary_to(self, client_id: str, data: Binary) -> bool:
         """Send bytes to one client; a ``str`` is base64. Whether they were taken."""
-        _check_id(client_id)
+        check_id(client_id)
         return self._hub.send(client_id, binary_frame(data))
 
     def ws_close_client(self, client_id: str, code: int = 1000, reason: str = "") -> bool:
         """Close one client's connection. False where there is no such client."""
-        _check_id(client_id)
+        check_id(client_id)
         check_close(code, reason)
         return self._hub.close(client_id, Close(int(code), reason))
 
@@ -191,12 +191,12 @@ class Bolt:
     def ws_room_join(self, room: str, client_id: str) -> bool:
         """Put a client into a room, a name of 1 to 1,024 UTF-8 bytes. False for an unknown
         client."""
-        _check_id(client_id)
+        check_id(client_id)
         return self._hub.join(room, client_id)
 
     def ws_room_leave(self, room: str, client_id: str) -> bool:
         """Take a client out of a room. False when it was not in it."""
-        _check_id(client_id)
+        check_id(client_id)
         return self._hub.leave(room, client_id)
 
     def ws_room_members(self, room: str) -> list[str]:
@@ -231,7 +231,7 @@ class Bolt:
 
     async def ws_drain(self, client_id: str) -> bool:
         """Wait until a client is no longer slow. False when it is gone. On the loop only."""
-        _check_id(client_id)
+        check_id(client_id)
         return await self._hub.drain(client_id)
 
     def ws_dropped_count(self) -> int:
@@ -317,16 +317,9 @@ class Bolt:
                 access_log=access_log,
             )
         except (ConfigurationError, StartError) as error:
+            self._runtime.unseal()  # who works by hand may mend it and try again
             sys.stdout.flush()
             raise SystemExit(f"boltws: {error}") from None
-
-
-def _check_id(client_id: object) -> None:
-    # An event or a UUID in its place would be an unknown client, in silence.
-    if not isinstance(client_id, str):
-        raise TypeError(
-            f"a client id is a str, not {type(client_id).__name__}; event.client_id is it"
-        )
 
 
 def _ids(exclude: Exclude) -> tuple[str, ...]:
@@ -341,7 +334,7 @@ def _ids(exclude: Exclude) -> tuple[str, ...]:
     ids = tuple(exclude)
     for client_id in ids:
         if client_id is not None:  # who is not known yet is left out as well
-            _check_id(client_id)
+            check_id(client_id)
     return ids
 
 

@@ -7,7 +7,7 @@ from threading import get_ident
 from typing import Any
 
 from .errors import NotRunning
-from .hub import Hub, check_room
+from .hub import Hub, check_id, check_room
 from .reads import answer
 from .remote import Asked
 
@@ -69,6 +69,7 @@ class Cluster:
         """Put a client into a room, and return when its node is subscribed to the room: what is
         published from now on reaches it. False for an unknown client, or no answer in time."""
         check_room(room)
+        check_id(client_id)
         hub = self._here()
         if hub.remote is None:
             return hub.join(room, client_id)

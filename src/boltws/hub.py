@@ -397,6 +397,15 @@ def _end_turn(client: Client) -> None:
         client.slow = 2
 
 
+def check_id(client_id: object) -> None:
+    """Raise unless `client_id` is a ``str``."""
+    # An event or a UUID in its place would be an unknown client, in silence.
+    if not isinstance(client_id, str):
+        raise TypeError(
+            f"a client id is a str, not {type(client_id).__name__}; event.client_id is it"
+        )
+
+
 def check_room(room: str) -> None:
     """Raise unless `room` is a name of 1 to 1,024 UTF-8 bytes."""
     if not isinstance(room, str):

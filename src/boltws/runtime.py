@@ -89,13 +89,16 @@ class Runtime:
             for endpoint in self.endpoints:
                 endpoint.seal(self.hub, around, workers, self._on_error)
         except BaseException:
-            self._unseal()
+            self.unseal()
             raise
         limits = [endpoint.options.send_buffer_limit for endpoint in self.endpoints]
         self.hub.outbox.enough = min([ENOUGH, *limits])
         self.router = Router((endpoint.pattern, endpoint) for endpoint in self.endpoints)
 
-    def _unseal(self) -> None:
+    def unseal(self) -> None:
+        """Registering is open again, unless it runs: on another loop, say."""
+        if self.started:
+            return
         self.middleware.unseal()
         for endpoint in self.endpoints:
             endpoint.unseal()
@@ -313,7 +316,7 @@ class Runtime:
             self._workers.stop()
         if self._watchdog is not None:
             self._watchdog.stop()
-        self._unseal()
+        self.unseal()
 
 
 def _check_taken(before: Iterable[Endpoint], endpoint: Endpoint) -> None:

@@ -22,6 +22,8 @@ async def test_what_is_no_clients_id(start: Start, given: Any) -> None:
             operations(bolt, given)[name]()
     with pytest.raises(TypeError, match="a client id"):
         await bolt.ws_drain(given)
+    with pytest.raises(TypeError, match="a client id"):
+        await bolt.cluster.room_join("a", given)
     assert bolt.stats().dropped_out == {}
 
 

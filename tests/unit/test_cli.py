@@ -312,3 +312,12 @@ def test_run_serves(served: list[Any]) -> None:
     ((app, settings),) = served
     assert app is bolt
     assert (settings["host"], settings["port"], settings["log_level"]) == ("127.0.0.1", 0, "debug")
+
+
+def test_a_run_that_failed_leaves_registering_open() -> None:
+    """Who works by hand mends it and tries again."""
+    bolt = Bolt()
+    with pytest.raises(SystemExit, match="there is no TLS file"):
+        bolt.run(port=0, ssl_certfile="none.pem")
+    bolt.ws("/more")
+    bolt.before(lambda: None)
