@@ -43,8 +43,6 @@ SUPERVISOR = """
 
     if __name__ == "__main__":
         kind = sys.argv[1]
-        # Whoever started the tests in the background had it ignored.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         if kind == "drains":
             signal.signal(signal.SIGINT, lambda number, frame: say("draining"))
         server = EmbeddedServer()
