@@ -166,6 +166,9 @@ class Handshake:
         self.socket: Attachment | None = extensions.get(EXTENSION)
         if self.socket is not None:
             self.socket.register(runtime, endpoint)
+        offered = scope.get("subprotocols") or ()
+        ours = endpoint.options.subprotocols
+        self.subprotocol = next((name for name in ours if name in offered), None)
         # Where clients are attached: None means over ASGI's `receive` and `send`.
         self.wire = self.socket if runtime.options.attach else None
 
@@ -219,14 +222,10 @@ class Handshake:
         if refusal is not None:
             await refuse(self.scope, self.send, refusal)
             return None
-        request = event.request
+        subprotocol = self.subprotocol
         try:
             await self.send(
-                {
-                    "type": "websocket.accept",
-                    "subprotocol": request.subprotocol,
-                    "headers": headers,
-                }
+                {"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers}
             )
         except OSError:  # the peer left meanwhile (ASGI, "Disconnected client - send exception")
             self._count("gone")
@@ -258,15 +257,10 @@ class Handshake:
             client = self.wire.client(self.runtime, endpoint)
         else:
             client = AsgiClient(self.runtime.hub, endpoint.channel, self.send)
-        client.request = pack(self.scope, peer.address, self._subprotocol(), peer.scheme)
+        client.request = pack(self.scope, peer.address, self.subprotocol, peer.scheme)
         if self.params:
             client.params = self.params
         return ConnectEvent(client)
-
-    def _subprotocol(self) -> str | None:
-        """The first of ours that the peer offered."""
-        offered = self.scope.get("subprotocols") or ()
-        return next((name for name in self.endpoint.options.subprotocols if name in offered), None)
 
     async def _befores(self, event: ConnectEvent) -> Refusal | None:
         token = set_current(event)

@@ -28,12 +28,7 @@ class Peer:
     def __init__(
         self, scope: Mapping[str, Any], proxies: tuple[Network, ...], loopback: bool | None
     ) -> None:
-        headers: dict[bytes, bytes] = {}
-        forwarded: list[str] = []
-        for name, value in scope["headers"]:
-            headers.setdefault(name, value)
-            if name == b"x-forwarded-for":
-                forwarded += value.decode("latin-1").split(",")
+        headers: dict[bytes, bytes] = dict(reversed(list(scope["headers"])))  # the first counts
         client = scope.get("client")
         self.address = Address(client[0], client[1] or 0) if client else None
         self.scheme: str = scope.get("scheme", "ws")
@@ -44,10 +39,16 @@ class Peer:
         self.loopback = is_loopback(server[0]) if loopback is None and server else bool(loopback)
         self.proxied = bool(self.address and _is_in(self.address.host, proxies))
         if self.proxied:
-            self._believe(headers.get(b"x-forwarded-proto", b""), forwarded, proxies)
+            self._believe(scope, headers.get(b"x-forwarded-proto", b""), proxies)
 
-    def _believe(self, proto: bytes, forwarded: list[str], proxies: tuple[Network, ...]) -> None:
+    def _believe(
+        self, scope: Mapping[str, Any], proto: bytes, proxies: tuple[Network, ...]
+    ) -> None:
         """Take the scheme, and the last address that is no trusted proxy's."""
+        forwarded: list[str] = []
+        for name, value in scope["headers"]:
+            if name == b"x-forwarded-for":
+                forwarded += value.decode("latin-1").split(",")
         said = proto.decode("latin-1").split(",")[0].strip().lower()
         if said in _PORTS:
             self.scheme = "wss" if _PORTS[said] == 443 else "ws"
@@ -104,6 +105,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@lru_cache(1024)
 def _hostname(netloc: str) -> str:
     try:
         return urlsplit("//" + netloc).hostname or ""

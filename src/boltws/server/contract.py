@@ -12,7 +12,6 @@ _METHODS = {
     "data_received": ["data"],
     "shutdown": [],
     "on_message_begin": [],
-    "on_url": ["url"],
     "on_header": ["name", "value"],
     "on_headers_complete": [],
     "on_body": ["body"],

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from itertools import chain
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -71,8 +73,8 @@ class _Protocol(HttpToolsProtocol):
         self._wires.options = self.options
         self._socket: Socket | None = None  # the handshake that is under way
         self._behind = b""  # what came behind the request meanwhile
-        self._header_size = 0  # of the request that is being read, line by line
-        self._head_came = 0  # bytes of later reads, while its head is not complete
+        self._asks_for: bytes | None = None  # what the request that is being read upgrades to
+        self._head_came = 0  # bytes of its head, while that is not complete
         self._began = False  # in this read
         self._in_body = False  # from the end of a request's head to the end of the request
         self._moved = 0  # bytes that came since the keep-alive timer was set anew
@@ -120,7 +122,7 @@ class _Protocol(HttpToolsProtocol):
             self._socket = None  # it holds us
 
     def _await_request(self) -> None:
-        self._header_size = self._head_came = 0
+        self._head_came = 0
         self._wires.start()
         self._wires.pending[self] = (self.loop.time(), self.options.handshake_timeout)
 
@@ -147,23 +149,22 @@ class _Protocol(HttpToolsProtocol):
         # Not for any bytes, as uvicorn does: blank lines, or a body that nobody waits for, would
         # keep a connection for ever.
         self._unset_keepalive_if_required()
-        self._began, self._in_body = True, False
+        self._began, self._in_body, self._asks_for = True, False, None
         if self not in self._wires.pending:
             self._await_request()
 
-    def on_url(self, url: bytes) -> None:
-        self._header_size += len(url)
-        super().on_url(url)
-
     def on_header(self, name: bytes, value: bytes) -> None:
-        size = len(name) + len(value) + 4
         if not self._in_body:
-            self._header_size += size
             super().on_header(name, value)
         elif not self._refused:  # a trailer, which no app is given
-            self._trailer_size += size
+            self._trailer_size += len(name) + len(value) + 4
             if self._trailer_size > self.options.max_header_size:
                 self._refuse_trailers()
+
+    def _head_size(self) -> int:
+        """Bytes of the head's lines, as far as they came."""
+        lengths = map(len, chain.from_iterable(self.headers))
+        return len(self.url) + sum(lengths) + 4 * len(self.headers)
 
     def on_headers_complete(self) -> None:
         if self._refused:
@@ -173,7 +174,7 @@ class _Protocol(HttpToolsProtocol):
         self._extensions = self._moved = 0
         self._in_body, self._trailing, self._trailer_size = True, 0, 0
         self._wires.pending.pop(self, None)
-        if self._header_size > self.options.max_header_size:
+        if self._head_size() > self.options.max_header_size:
             self._refuse("head_too_large", 431, "Request Header Fields Too Large")
             return
         limit = self.config.limit_concurrency
@@ -224,12 +225,12 @@ class _Protocol(HttpToolsProtocol):
                 self._refuse("bad_request", 400, "Invalid HTTP request received.")
         else:
             # A head that is not complete may not grow without bound. Its last line is in the
-            # parser and not in `_header_size`, so reads are counted too; not the one that it
-            # began in where another request stands before it.
+            # parser, so reads are counted; of the one that it began in, its lines where another
+            # request stands before it.
             if self in self._wires.pending:
                 alone = not self._began or self.cycle is None
-                self._head_came += len(data) if alone else 0
-                if max(self._head_came, self._header_size) > self.options.max_header_size:
+                self._head_came += len(data) if alone else self._head_size()
+                if self._head_came > self.options.max_header_size:
                     self._refuse("head_too_large", 431, "Request Header Fields Too Large")
             elif trailing and trailing == self._trailing and not self._refused:
                 # Nor may one trailer, which is in the parser too.
@@ -326,8 +327,10 @@ class _Protocol(HttpToolsProtocol):
 
     # WebSocket.
 
-    def _get_upgrade(self) -> bytes | None:
-        return asked_for(self.headers)
+    def _get_upgrade(self) -> bytes:
+        if self._asks_for is None:  # the parser's callbacks want to know three times
+            self._asks_for = asked_for(self.headers) or b""
+        return self._asks_for
 
     def _should_upgrade_to_ws(self) -> bool:
         return True
@@ -354,15 +357,13 @@ class _Protocol(HttpToolsProtocol):
             self._refuse("busy", 503, "Service Unavailable", [(b"retry-after", b"1")])
             return
         self._behind = behind
-        path = quote(scope["path"])
-        peer = "{}:{}".format(*self.client) if self.client else ""
         self._socket = Socket(
             self.transport,
             self._wires,
             key,
             self.server_state.default_headers,
             self.loopback,
-            handshake_log(peer, path) if self.access_log else None,
+            self._log_of(scope) if self.access_log else None,
             self._let_go,
             self._part,
         )
@@ -371,6 +372,10 @@ class _Protocol(HttpToolsProtocol):
         task = self.loop.create_task(self._socket.run(self.app, scope))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+
+    def _log_of(self, scope: dict[str, Any]) -> Callable[[str], None]:
+        peer = "{}:{}".format(*self.client) if self.client else ""
+        return handshake_log(peer, quote(scope["path"]))
 
     def _websocket_scope(self) -> dict[str, Any]:
         raw_path, query = split_target(self.url)

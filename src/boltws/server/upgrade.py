@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import contextlib
 import re
+from base64 import b64decode
 from collections.abc import Iterable
 from http import HTTPStatus
 
@@ -17,6 +17,11 @@ Headers = Iterable[tuple[bytes, bytes]]
 # What a header line may hold (RFC 9110, section 5).
 _NAME = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+
+_ACCEPT = (
+    b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+    b"sec-websocket-accept: "
+)
 
 
 class BadUpgrade(Exception):
@@ -40,26 +45,27 @@ def asked_for(headers: Headers) -> bytes | None:
     return upgrade if b"upgrade" in tokens else None
 
 
-def check_upgrade(method: str, version: str, headers: list[tuple[bytes, bytes]]) -> bytes:
+def check_upgrade(method: str, http_version: str, headers: list[tuple[bytes, bytes]]) -> bytes:
     """The request's key. Raises :class:`BadUpgrade` for one that breaks the RFC."""
-    if method != "GET" or version != "1.1":
+    if method != "GET" or http_version != "1.1":
         raise BadUpgrade(400, "a WebSocket handshake is a GET of HTTP/1.1")
-    found: dict[bytes, list[bytes]] = {}
-    for name, value in headers:
-        found.setdefault(name, []).append(value.strip())
-    if len(found.get(b"host", ())) != 1:
+    names = [name for name, _ in headers]
+    if names.count(b"host") != 1:
         raise BadUpgrade(400, "a handshake has one Host header")
-    if b"transfer-encoding" in found or found.get(b"content-length", [b"0"]) != [b"0"]:
+    given = dict(headers)
+    length = given.get(b"content-length", b"0").strip()
+    if b"transfer-encoding" in given or length != b"0" or names.count(b"content-length") > 1:
         raise BadUpgrade(400, "a handshake has no body")
-    if found.get(b"sec-websocket-version") != [b"13"]:
+    version = given.get(b"sec-websocket-version", b"").strip()
+    if version != b"13" or names.count(b"sec-websocket-version") != 1:
         raise BadUpgrade(426, "version 13 is spoken here", [(b"sec-websocket-version", b"13")])
-    keys = found.get(b"sec-websocket-key", [])
+    key = given.get(b"sec-websocket-key", b"").strip()
     try:
-        if len(keys) != 1 or len(base64.b64decode(keys[0], validate=True)) != 16:
+        if names.count(b"sec-websocket-key") != 1 or len(b64decode(key, validate=True)) != 16:
             raise ValueError
     except (binascii.Error, ValueError):
         raise BadUpgrade(400, "a handshake has one Sec-WebSocket-Key of 16 bytes") from None
-    return keys[0]
+    return key
 
 
 def split_target(url: bytes) -> tuple[bytes, bytes]:
@@ -85,14 +91,10 @@ def subprotocols(headers: Headers) -> list[str]:
 
 def accept(key: bytes, subprotocol: str | None, headers: Headers) -> bytes:
     """The answer 101."""
-    lines = [
-        (b"upgrade", b"websocket"),
-        (b"connection", b"Upgrade"),
-        (b"sec-websocket-accept", accept_key(key.decode()).encode()),
-    ]
+    lines = [_ACCEPT + accept_key(key.decode()).encode()]
     if subprotocol:
-        lines.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
-    return _head(101, [*lines, *headers])
+        headers = [(b"sec-websocket-protocol", subprotocol.encode("latin-1")), *headers]
+    return _head(lines, headers)
 
 
 def denial(status: int, headers: Headers, body: bytes) -> bytes:
@@ -104,15 +106,15 @@ def denial(status: int, headers: Headers, body: bytes) -> bytes:
         given.append((b"content-length", str(len(body)).encode()))
     if body and b"content-type" not in names:
         given.append((b"content-type", b"text/plain; charset=utf-8"))
-    return _head(status, [*given, (b"connection", b"close")]) + body
-
-
-def _head(status: int, headers: Headers) -> bytes:
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
         phrase = ""
-    lines = [f"HTTP/1.1 {status} {phrase}".encode()]
+    first = f"HTTP/1.1 {status} {phrase}".encode()
+    return _head([first], [*given, (b"connection", b"close")]) + body
+
+
+def _head(lines: list[bytes], headers: Headers) -> bytes:
     for name, value in headers:
         if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
             raise RuntimeError(f"not a header that can be sent: {name!r}: {value!r}")

@@ -118,7 +118,8 @@ class Wire(FrameReader):
             self.transport.write(close_frame(Close(close.code)))
             self.end(close)
         self.state = CLOSED
-        self._end_within(self.close_timeout)  # who does not read does not let it end
+        if self.unsent() or not self.transport.can_write_eof():
+            self._end_within(self.close_timeout)  # who does not read does not let it end
         self.transport.close()
 
     def fail(self, close: Close) -> None:
