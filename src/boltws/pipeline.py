@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from .errors import ConfigurationError
@@ -23,12 +24,12 @@ def takes_event(callback: Callback) -> bool:
     Raises :class:`ConfigurationError` for one that takes anything else, and for a generator
     function, which would never run.
     """
-    called = _called(callback)
-    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+    if inspect.isclass(callback):
         raise ConfigurationError(
-            f"callback {name_of(callback)} must be no generator: it has a yield, so a call would "
-            "run nothing; send with event.reply(...)"
+            f"callback {name_of(callback)} must be no class: a call would make one of it and drop "
+            f"it; register a method of an object, {callback.__name__}().said for one"
         )
+    _refuse_generator(callback)
     try:
         signature = inspect.signature(callback, follow_wrapped=False)
     except (TypeError, ValueError):
@@ -37,6 +38,11 @@ def takes_event(callback: Callback) -> bool:
     if event and nothing and hasattr(callback, "__wrapped__"):  # (*args): it hands on what it gets
         wrapped = inspect.signature(callback)
         return fits(wrapped, 1) or not fits(wrapped, 0)
+    if next(iter(signature.parameters), "") in ("self", "cls"):
+        raise ConfigurationError(
+            f"callback {name_of(callback)}{signature} is a method without its object: register "
+            "that of an object, on_message(chat.said) where chat is one"
+        )
     if not event and not nothing:
         raise ConfigurationError(
             f"callback {name_of(callback)}{signature} must take the event or nothing"
@@ -48,6 +54,7 @@ def takes_error(callback: Callback) -> None:
     """Raise :class:`ConfigurationError` unless a callback takes an event and an exception."""
     if not callable(callback):
         raise ConfigurationError(f"on_error takes a callable, not {callback!r}")
+    _refuse_generator(callback)
     try:
         signature = inspect.signature(callback, follow_wrapped=False)
     except (TypeError, ValueError):
@@ -59,8 +66,19 @@ def takes_error(callback: Callback) -> None:
         )
 
 
+def _refuse_generator(callback: Callback) -> None:
+    called = _called(callback)
+    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+        raise ConfigurationError(
+            f"callback {name_of(callback)} must be no generator: it has a yield, so a call would "
+            "run nothing; send with event.reply(...)"
+        )
+
+
 def _called(callback: Any) -> Any:
-    """The function that runs: an object's is its ``__call__``."""
+    """The function that runs: an object's is its ``__call__``, a partial's what it was made of."""
+    while isinstance(callback, partial):
+        callback = callback.func
     return callback if inspect.isroutine(callback) else callback.__call__
 
 

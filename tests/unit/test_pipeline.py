@@ -98,7 +98,6 @@ class Awaitable:
         (print, True),
         ([].append, True),
         ([].clear, False),
-        (dict, True),
         (functools.wraps(lambda user, event: None)(lambda event: None), True),
         (functools.wraps(lambda event: None)(lambda: None), False),
         (functools.wraps(lambda: None)(lambda event: None), True),
@@ -136,10 +135,28 @@ class _Yields:
         yield
 
 
-@pytest.mark.parametrize("callback", [_yields, _yields_async, _Yields()])
+@pytest.mark.parametrize(
+    "callback", [_yields, _yields_async, _Yields(), functools.partial(functools.partial(_yields))]
+)
 def test_a_generator_is_refused(callback: Callable[..., Any]) -> None:
     """A call of it would run nothing, and be counted as handled."""
     with pytest.raises(ConfigurationError, match="must be no generator"):
+        takes_event(callback)
+    with pytest.raises(ConfigurationError, match="must be no generator"):
+        takes_error(callback)
+
+
+@pytest.mark.parametrize("callback", [Callback, dict])
+def test_a_class_is_refused(callback: Callable[..., Any]) -> None:
+    """A call would make an object of it, which nobody sees."""
+    with pytest.raises(ConfigurationError, match="must be no class: .* register a method of"):
+        takes_event(callback)
+
+
+@pytest.mark.parametrize("callback", [Callback.method, Callback.awaited])
+def test_a_method_without_its_object_is_refused(callback: Callable[..., Any]) -> None:
+    """Decorated in the body of its class it would get the event as its `self`, or too little."""
+    with pytest.raises(ConfigurationError, match=r"\(self.* is a method without its object"):
         takes_event(callback)
 
 
