@@ -58,6 +58,11 @@ class Pattern:
 
     def _segment(self, segment: str, last: bool) -> str | re.Pattern[str] | Parameters:
         """A literal segment, or what matches one that holds parameters."""
+        if segment in ("*", "**"):
+            raise ConfigurationError(
+                f"path {self.path!r}: {segment!r} is no pattern; {{rest:path}} as the last segment "
+                "takes all that is left"
+            )
         if segment.startswith(":"):
             segment = "{" + segment[1:] + "}"
         pieces: list[Piece] = []
@@ -141,7 +146,9 @@ class Pattern:
                 f"path {self.path!r} has no parameter {name!r}; it has: {known}"
             )
         try:
-            self._where[name] = re.compile(expression)
+            compiled = re.compile(expression)
+            compiled.fullmatch("")  # one of bytes compiles, and fits no path
+            self._where[name] = compiled
         except (re.error, TypeError) as error:
             raise ConfigurationError(
                 f"path {self.path!r}: where({name!r}, {expression!r}) is no regular expression: "
