@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from .client import OPENING
 from .errors import NO_CODE, Close, NoEvent, NotAborting, check_close, is_whole
 from .frames import binary_frame, text_frame
 from .request import Request
@@ -41,7 +42,11 @@ def check_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     if isinstance(headers, Mapping):
         headers = headers.items()
     checked = []
-    for name, value in headers:
+    for header in headers:
+        given: object = header
+        if not isinstance(given, tuple | list) or len(given) != 2:
+            raise ValueError(f"a header is (name, value), not {given!r}")
+        name, value = header
         token = isinstance(name, str) and name.isascii() and name.replace("-", "a").isidentifier()
         good = token and isinstance(value, str) and not any(c < " " and c != "\t" for c in value)
         if not good or "\x7f" in value:
@@ -202,6 +207,8 @@ class ConnectEvent(Event):
 
     @property
     def response_headers(self) -> list[tuple[str, str]]:
+        if self.client.state != OPENING:  # the 101 has gone out: nothing would come of it
+            return super().response_headers
         if not hasattr(self, "_headers"):
             self._headers: list[tuple[str, str]] = []
         return self._headers
@@ -224,6 +231,8 @@ class State(dict[str, Any]):
             raise AttributeError(f"nothing is kept in state as {name!r}") from None
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if hasattr(dict, name):  # it would be kept, and state.items still be the method
+            raise AttributeError(f"{name!r} is a method of dict: keep it as state[{name!r}]")
         self[name] = value
 
     def __delattr__(self, name: str) -> None:

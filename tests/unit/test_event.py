@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from boltws import Bolt, NoEvent, NotAborting, State
+from boltws.client import OPEN, OPENING
 from boltws.event import (
     ConnectEvent,
     DisconnectEvent,
@@ -137,6 +138,15 @@ def test_state_is_a_dict_with_attributes() -> None:
         del state.user
 
 
+def test_state_does_not_hide_what_a_dict_has() -> None:
+    """What is kept as `items` would be read as the method: refused, and told what to write."""
+    state = State()
+    with pytest.raises(AttributeError, match=r"keep it as state\['items'\]"):
+        state.items = ["tea"]  # type: ignore[assignment, method-assign]
+    state["items"] = ["tea"]
+    assert state == {"items": ["tea"]}
+
+
 async def test_operations_of_an_event(client: FakeClient) -> None:
     """reply, join, leave and close are those of the hub, for the event's own client."""
     event = MessageEvent(client)
@@ -180,9 +190,13 @@ async def test_a_close_that_cannot_go_out(client: FakeClient) -> None:
 
 async def test_response_headers(client: FakeClient) -> None:
     """There are some in connect only."""
+    client.state = OPENING
     event = ConnectEvent(client)
     event.response_headers.append(("set-cookie", "a=1"))
     assert event.response_headers == [("set-cookie", "a=1")]
+    client.state = OPEN  # on_connect runs: the 101 has gone out
+    with pytest.raises(AttributeError, match="befores of connect only"):
+        _ = event.response_headers
     for other in (MessageEvent(client), DisconnectEvent(client)):
         with pytest.raises(AttributeError, match="befores of connect only"):
             _ = other.response_headers
@@ -246,12 +260,21 @@ def test_a_refusals_reason() -> None:
         [("x", 1)],
         [(b"x", "a")],
         [("x", b"a")],
+        ["x: a"],
+        "x: a",
+        [("x",)],
     ],
 )
 def test_headers_that_cannot_go_out(headers: Any) -> None:
     """Nothing that would end a line or start another gets into an answer."""
     with pytest.raises(ValueError):  # noqa: PT011  latin-1's own error among them
         check_headers(headers)
+
+
+def test_a_header_is_a_pair() -> None:
+    """A line, which is what other libraries take, is said to be none."""
+    with pytest.raises(ValueError, match=r"a header is \(name, value\), not 'X: y'"):
+        check_headers(["X: y"])  # type: ignore[list-item]
 
 
 def test_headers_that_can() -> None:
