@@ -104,15 +104,30 @@ SERVER_OPTIONS = frozenset(
 
 _Check = Callable[[Any], Any]
 
-# What other libraries call an option of ours, and what is said where the server is started.
+# What other libraries call an option of ours.
 _ELSEWHERE = {
     "allow_origins": "origins",
     "allowed_origins": "origins",
     "cors": "origins",
     "cors_allowed_origins": "origins",
+    "max_clients": "max_connections",
     "max_size": "max_message_size",
 }
-_SERVING = ("host", "port")
+# What is no option, and where it belongs.
+_NO_OPTIONS = {
+    **{
+        name: f"it belongs to bolt.run({name}=...) and `boltws run --{name.replace('_', '-')}`"
+        for name in ("host", "port", "uds", "ssl_certfile", "ssl_keyfile", "log_level")
+    },
+    "access_log": "it belongs to bolt.run(access_log=...) and `boltws run --no-access-log`",
+    **{name: f"it belongs to `boltws run --{name}`" for name in ("reload", "workers")},
+    "on_error": "it is a decorator, @bolt.on_error",
+    "before": "it is a method, bolt.ws(...).before(...)",
+    "after": "it is a method, bolt.ws(...).after(...)",
+    "connect": "the callback is on_connect",
+    "message": "the callback is on_message",
+    "disconnect": "the callback is on_disconnect",
+}
 
 _TOKEN = re.compile(r"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
 _PREFIX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
@@ -136,14 +151,14 @@ def _merge(base: Options, given: Mapping[str, Any], known: frozenset[str], where
     changes = {}
     for name, value in given.items():
         if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
+            close = difflib.get_close_matches(name, known, 1, cutoff=0.7)
             if name in _ELSEWHERE:
                 close = [_ELSEWHERE[name]]
             hint = f"; did you mean {close[0]!r}?" if close else f"; it takes {_listed(known)}"
             if name in _CHECKS:
                 hint = "; it is set for all endpoints, on Bolt(...)"
-            elif name in _SERVING:
-                hint = f"; it belongs to bolt.run({name}=...) and `boltws run --{name}`"
+            elif name in _NO_OPTIONS:
+                hint = f"; {_NO_OPTIONS[name]}"
             raise ConfigurationError(f"{where} has no option {name!r}{hint}")
         try:
             changes[name] = _CHECKS[name](value)

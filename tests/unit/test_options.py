@@ -258,7 +258,15 @@ def test_any_value(name: str, value: Any) -> None:
         ("cors_allowed_origins", "did you mean 'origins'?"),
         ("cors", "did you mean 'origins'?"),
         ("max_size", "did you mean 'max_message_size'?"),
+        ("max_clients", "did you mean 'max_connections'?"),
+        ("path", "it takes attach, backplane, "),
         ("port", "it belongs to bolt.run(port=...) and `boltws run --port`"),
+        ("log_level", "it belongs to bolt.run(log_level=...) and `boltws run --log-level`"),
+        ("access_log", "it belongs to bolt.run(access_log=...) and `boltws run --no-access-log`"),
+        ("reload", "it belongs to `boltws run --reload`"),
+        ("on_error", "it is a decorator, @bolt.on_error"),
+        ("before", "it is a method, bolt.ws(...).before(...)"),
+        ("message", "the callback is on_message"),
     ],
 )
 def test_an_unknown_option(given: str, hint: str) -> None:

@@ -375,6 +375,9 @@ def _check_tls(certfile: str | None, keyfile: str | None) -> None:
     if keyfile and not certfile:
         raise StartError("a TLS key needs its certificate: give ssl_certfile too")
     for file in filter(None, (certfile, keyfile)):
+        given: object = file
+        if not isinstance(given, str | os.PathLike):
+            raise StartError(f"a TLS file must be a path, not {_shown(given)}")
         if not Path(file).is_file():
             raise StartError(f"there is no TLS file {file!r}")
     if certfile:

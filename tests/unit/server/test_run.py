@@ -34,9 +34,10 @@ CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
         ({"host": 3000}, "host must be a str, not 3000 (an int); did you mean port=3000?"),
         ({"host": None}, "host must be a str, not None"),
         ({"uds": 5}, "uds must be the path of a socket, a str, not 5 (an int)"),
+        ({"ssl_certfile": 5}, "a TLS file must be a path, not 5 (an int)"),
     ],
 )
-def test_an_address_that_is_none(given: dict[str, Any], said: str) -> None:
+def test_a_setting_that_is_none(given: dict[str, Any], said: str) -> None:
     """What was expected, what was found, and what to do."""
     with pytest.raises(StartError) as raised:
         build_server(Bolt(), **given)
