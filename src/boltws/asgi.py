@@ -86,11 +86,28 @@ async def serve(
     elif kind == "websocket":
         await receive()
         runtime.hub.ledger.refused["no_endpoint"] += 1
+        _tell_of_mount(runtime, raw_path(scope), path)
         await refuse(scope, send, Refusal(404, "no such endpoint", ()))
     elif found is not None:
         await _answer(send, 426, "this is a WebSocket endpoint", [(b"upgrade", b"websocket")])
     else:
         await _answer(send, 404, "Not Found", [])
+
+
+def _tell_of_mount(runtime: Runtime, whole: str, path: str) -> None:
+    """Who mounts Bolt and registers the whole path gets a 404 for it: say so."""
+    if whole == path or (found := runtime.router.match(whole)) is None:
+        return
+    mount, registered = whole.removesuffix(path), found[0].path
+    logger.warning(
+        "refused a handshake for %s: under the mount %s the endpoint %s is at %s%s; register it "
+        "without the mount's path",
+        whole,
+        mount,
+        registered,
+        mount,
+        registered,
+    )
 
 
 _HEALTH = ("/healthz", "/readyz")

@@ -120,6 +120,11 @@ class Runtime:
         if self.hub.loop is not None:
             self.stop()  # its loop ended without a word: a test client's, say
         self.seal()
+        if not self.endpoints and self.hub.remote is None:  # with one it may be there to publish
+            logger.warning(
+                "this Bolt has no endpoint, so every WebSocket gets a 404: import the modules that "
+                "register them before the start"
+            )
         self.max_connections = most_connections(self.options)
         self._drained = None
         self.by_lifespan = by_lifespan

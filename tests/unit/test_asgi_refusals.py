@@ -76,6 +76,24 @@ async def test_an_endpoints_own_origins(start: Start) -> None:
     assert (await AsgiPeer(bolt, "/closed", headers=[origin]).refused())[0] == 403
 
 
+@pytest.mark.parametrize("path", ["/live/chat/tea", "/live/nowhere"])
+async def test_an_endpoint_with_the_mounts_path(
+    start: Start, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    """Registered with the whole path it is below the mount, where nobody looks: the log says so,
+    and nothing of a path that is nobody's."""
+    bolt = Bolt()
+    bolt.ws("/live/chat/{room}")
+    start(bolt)
+    status, _, body = await AsgiPeer(bolt, path, root_path="/live").refused()
+    assert (status, body) == (404, b"no such endpoint")
+    said = (
+        "refused a handshake for /live/chat/tea: under the mount /live the endpoint "
+        "/live/chat/{room} is at /live/live/chat/{room}; register it without the mount's path"
+    )
+    assert caplog.messages == ([said] if path == "/live/chat/tea" else [])
+
+
 async def test_max_connections(start: Start) -> None:
     """Clients and handshakes in progress; above it 503, with when to come back."""
     gate = asyncio.Event()

@@ -249,6 +249,18 @@ async def test_the_warning(
     assert all(f"not enforced on this server: {names}. " in text for text in caplog.messages)
 
 
+# A Bolt without endpoints.
+
+
+async def test_a_bolt_without_endpoints(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    """It serves a 404 to everyone: endpoints in a module that nobody imports, for one."""
+    start(plain())
+    assert caplog.messages == []
+    start(Bolt())
+    (said,) = caplog.messages
+    assert said.startswith("this Bolt has no endpoint, so every WebSocket gets a 404: import ")
+
+
 # Threads.
 
 
