@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from .app import Bolt
@@ -18,8 +21,8 @@ from .publish_command import add_publish, publish
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command. Raises ``SystemExit``: 0 after a stop, 1 with one line when it cannot
-    start, 2 for arguments that are wrong."""
+    """Run the command. Raises ``SystemExit``: 0 after a stop, 1 when it cannot start, with one line
+    and what the app raised while it was imported, 2 for arguments that are wrong."""
     parser = _parser()
     parsed = parser.parse_args(arguments)
     if parsed.command == "publish":
@@ -133,8 +136,22 @@ def _load(target: str, http: str | None) -> Any:
         if isinstance(app, Bolt):
             app._runtime.seal()  # a mistake is told before anything is opened
         return app
+    except (ConfigurationError, StartError):
+        raise
+    except Exception as error:
+        raise StartError(f"{target!r} cannot be imported:\n{_traceback(error)}") from None
     finally:
         serves.reset(before)
+
+
+_OURS = (str(Path(__file__).parent) + os.sep, str(importlib.__file__), "<frozen importlib")
+
+
+def _traceback(error: Exception) -> str:
+    """The lines of the app's author, without those of ours and of Python's that led there."""
+    told = traceback.TracebackException.from_exception(error)
+    told.stack[:] = [line for line in told.stack if not line.filename.startswith(_OURS)]
+    return "".join(told.format()).rstrip()
 
 
 def _run(target: str, http: str | None, settings: dict[str, Any]) -> None:

@@ -39,7 +39,8 @@ def load(name: str) -> Any:
         for part in path.split("."):
             found = getattr(found, part)
     except AttributeError:
-        raise NotFound(f"module {module_name!r} has no attribute {path!r}") from None
+        call = f"; call it in the module: bolt = {path}" if path.endswith(")") else ""
+        raise NotFound(f"module {module_name!r} has no attribute {path!r}{call}") from None
     return found
 
 

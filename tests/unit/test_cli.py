@@ -243,6 +243,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("served:inner", "is SimpleNamespace, not a Bolt"),
         ("served:Asgi", "is type, not a Bolt"),
         ("served:wsgi", "is function, not a Bolt or an ASGI app; its Bolt is served:bolt"),
+        ("served:make()", "no attribute 'make()'; call it in the module: bolt = make()"),
         ("served:make", "an ASGI app; call it in the module: bolt = make(); its Bolt is served:b"),
         ("./served.py:bolt", "'./served.py' here or on the Python path; did you mean 'served'?"),
         (".served:bolt", "did you mean 'served'?"),
@@ -266,6 +267,46 @@ def test_a_module_that_fails(target: str, error: type[Exception]) -> None:
     """Its own error, with its traceback: that is what its author needs."""
     with pytest.raises(error):
         load_app(target)
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        (
+            "import a_module_of_nobody",
+            [
+                '  File "{here}/broken.py", line 1, in <module>',
+                "    import a_module_of_nobody",
+                "ModuleNotFoundError: No module named 'a_module_of_nobody'",
+            ],
+        ),
+        (
+            "from boltws import Bolt\nBolt().ws_broadcast('x')",
+            [
+                '  File "{here}/broken.py", line 2, in <module>',
+                "    Bolt().ws_broadcast('x')",
+                "boltws.errors.NotRunning: operations on clients work between the start of the",
+            ],
+        ),
+        (
+            "bolt = (",
+            ['  File "{here}/broken.py", line 1', "    bolt = (", "SyntaxError: '(' was never"],
+        ),
+    ],
+)
+def test_its_traceback(here: Path, served: list[Any], source: str, lines: list[str]) -> None:
+    """Its author's lines are all there is of it: not those that led there, nor ours behind."""
+    (here / "broken.py").write_text(source)
+    with pytest.raises(SystemExit) as caught:
+        main(["run", "broken:bolt"])
+    told = [line for line in str(caught.value.code).splitlines() if line.strip(" ^~")]
+    assert told.pop(0) == "boltws: 'broken:bolt' cannot be imported:"
+    if told[0] == "Traceback (most recent call last):":  # a SyntaxError has none of its own
+        told.pop(0)
+    assert len(told) == len(lines)
+    for said, wanted in zip(told, lines, strict=True):
+        assert said.startswith(wanted.format(here=here))
+    assert served == []
 
 
 # bolt.run().
