@@ -149,20 +149,25 @@ def parse(event: Event) -> dict[str, Any]:
 def field(message: dict[str, Any], key: str, longest: int, lines: bool = False) -> str:
     """The text under `key`, trimmed, or a Refused that says what is wrong with it."""
     value = message.get(key)
-    if not isinstance(value, str) or not (value := value.strip()):
+    if not isinstance(value, str) or not seen(value := value.strip()).strip():
         raise Refused(key, f"The {key} is missing.")
     if len(value) > longest:
         raise Refused(key, f"The {key} is too long: at most {longest} characters.")
-    if not lines and not value.isprintable():
+    if not lines and not seen(value).isprintable():
         raise Refused(key, f"The {key} has characters that cannot be shown.")
     return value
 
 
+def seen(text: str) -> str:
+    """`text` without its joiners: Persian, Hindi and emoji need them, and nobody sees them."""
+    return text.translate({0x200C: None, 0x200D: None})
+
+
 def unused(name: str, members: list[str]) -> str:
     """`name`, or `name (2)` where somebody in the room has it: nobody can pass for another."""
-    taken = {names[member].casefold() for member in members}
+    taken = {seen(names[member]).casefold() for member in members}
     number, free = 1, name
-    while free.casefold() in taken:
+    while seen(free).casefold() in taken:
         number += 1
         free = f"{name} ({number})"
     return free

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import sys
@@ -172,6 +174,91 @@ def test_a_phone_shows_all_of_it(visits: Visits, chat: Served) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     expect(page.get_by_label("Message", exact=True)).to_be_in_viewport()
     expect(page.get_by_role("button", name="Send message")).to_be_in_viewport()
+    assert visits.complaints == []
+
+
+def scroll(page: Page, where: str) -> None:
+    """Scroll the messages, and wait until the page has seen it."""
+    page.evaluate(
+        """(where) => new Promise((done) => {
+            const log = document.getElementById("log");
+            log.addEventListener("scroll", () => done(), { once: true });
+            log.scrollTop = where === "top" ? 0 : log.scrollHeight;
+        })""",
+        where,
+    )
+
+
+def test_the_newest_stays_in_sight(visits: Visits, chat: Served) -> None:
+    """While a long message is being written too; who reads further up is told of new ones, and of
+    nobody that comes, by a button that covers nothing of what is written."""
+    from playwright.sync_api import expect
+
+    url = f"http://127.0.0.1:{chat.port}/"
+    ada, bob = visits.open(url, width=390, height=640), visits.open(url)
+    join(ada, "Ada")
+    join(bob, "Bob")
+    newest = ada.get_by_role("button", name="New messages")
+    for text in ("one\n" * 30, "two"):
+        say(bob, text)
+    last = ada.locator("#log .bubble").last
+    expect(last).to_have_text("two")
+    expect(last).to_be_in_viewport(ratio=1)
+    ada.get_by_label("Message", exact=True).fill("line\n" * 9)
+    expect(last).to_be_in_viewport(ratio=1)
+    expect(newest).to_be_hidden()
+
+    scroll(ada, "top")
+    eve = visits.open(url)
+    join(eve, "Eve")
+    expect(ada.locator("#log .note").last).to_have_text("Eve came in")
+    expect(newest).to_be_hidden()
+    say(bob, "three")
+    expect(newest).to_be_visible()
+    button, field = newest.bounding_box(), ada.locator("#say").bounding_box()
+    assert button is not None and field is not None
+    assert button["y"] + button["height"] <= field["y"]
+    newest.click()
+    expect(last).to_be_in_viewport(ratio=1)
+    expect(newest).to_be_hidden()
+    assert ada.evaluate("document.activeElement.id") == "log"
+
+    # It says nothing of the room before.
+    scroll(ada, "top")
+    say(bob, "four")
+    expect(newest).to_be_visible()
+    ada.get_by_role("button", name="Leave").click()
+    join(ada, "Ada", "tea")
+    expect(newest).to_be_hidden()
+    assert visits.complaints == []
+
+
+def test_the_link_of_another_room(visits: Visits, chat: Served) -> None:
+    """Followed in the tab of a room, it leads out of that and to the entrance of the other."""
+    from playwright.sync_api import expect
+
+    ada = visits.open(f"http://127.0.0.1:{chat.port}/")
+    join(ada, "Ada", "tea")
+    with ada.expect_event("load"):
+        ada.evaluate("location.hash = '#coffee'")
+    expect(ada.get_by_label("Room")).to_have_value("coffee")
+    expect(ada.get_by_label("Your nickname")).to_have_value("Ada")
+    ada.keyboard.press("Enter")
+    expect(ada.locator("#room-name")).to_have_text("coffee")
+    assert visits.complaints == []
+
+
+def test_a_room_of_many(visits: Visits, chat: Served) -> None:
+    """They stand in the order that people count in."""
+    from playwright.sync_api import expect
+
+    ada = visits.open(f"http://127.0.0.1:{chat.port}/")
+    join(ada, "Ada")
+    with contextlib.ExitStack() as stack:
+        for number in (10, 9, 1):
+            client = stack.enter_context(chat.connect("/chat"))
+            client.send(json.dumps({"type": "join", "room": "lobby", "name": f"Bot {number}"}))
+        expect(ada.locator("#people bdi")).to_have_text(["Ada", "Bot 1", "Bot 9", "Bot 10"])
     assert visits.complaints == []
 
 

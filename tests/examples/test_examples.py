@@ -225,6 +225,20 @@ def test_chat() -> None:
             assert hear(ada) == {"type": "left", "person": bob_now}
 
 
+def test_chat_of_all_scripts() -> None:
+    """Names and rooms may have the joiners that Persian and emoji need; nobody passes for another
+    by one more of them."""
+    with example("examples.chat.app:bolt") as served, served.connect("/chat") as client:
+        room = "سپیده\u200cدم"
+        for name in (room, "👩\u200d👧 & co"):
+            client.send(json.dumps({"type": "join", "room": room, "name": name}))
+            assert hear(client)["you"]["name"] == name
+        with served.connect("/chat") as other:
+            name = "👩\u200d👧\u200d & co"
+            other.send(json.dumps({"type": "join", "room": room, "name": name}))
+            assert hear(other)["you"]["name"] == name + " (2)"
+
+
 @pytest.mark.parametrize(
     ("message", "code"),
     [
@@ -236,6 +250,7 @@ def test_chat() -> None:
         (json.dumps({"type": "join", "room": " ", "name": "Ada"}), "room"),
         (json.dumps({"type": "join", "room": "tea", "name": "x" * 33}), "name"),
         (json.dumps({"type": "join", "room": "tea", "name": "a\u202eb"}), "name"),
+        (json.dumps({"type": "join", "room": "tea", "name": "\u200d \u200c"}), "name"),
         (json.dumps({"type": "say", "text": "x" * 2001}), "text"),
         (json.dumps({"type": "say", "text": "nobody hears"}), "room"),
     ],

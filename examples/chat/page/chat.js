@@ -94,6 +94,7 @@ function goOut() {
   people.clear();
   document.title = "Chat";
   $("log").replaceChildren();
+  following = $("newest").hidden = true;
   $("enter").disabled = false;
   $("chat").hidden = true;
   $("entrance").hidden = false;
@@ -180,7 +181,7 @@ function avatar(name) {
 }
 
 function listPeople() {
-  const byName = [...people].sort(([, a], [, b]) => a.localeCompare(b));
+  const byName = [...people].sort(([, a], [, b]) => a.localeCompare(b, undefined, { numeric: true }));
   $("count").textContent = byName.length;
   $("people").replaceChildren(
     ...byName.map(([id, name]) => {
@@ -209,27 +210,35 @@ function said({ person, text, at }) {
   message.dataset.by = person.id;
   message.classList.toggle("mine", mine);
   message.classList.toggle("more", log.lastElementChild?.dataset.by === person.id);
-  add(message, mine || atEnd());
+  if (mine) following = true;
+  add(message);
+  $("newest").hidden = following;
 }
 
-function atEnd() {
-  const log = $("log");
-  return log.scrollHeight - log.scrollTop - log.clientHeight < 80;
-}
+let following = true; // the newest is in sight, and stays there
 
-function add(entry, follow = atEnd()) {
+function add(entry) {
   const log = $("log");
   log.append(entry);
   while (log.childElementCount > LONGEST_LOG) log.firstElementChild.remove();
-  if (follow) log.scrollTop = log.scrollHeight;
-  else $("newest").hidden = false;
+  follow();
+}
+
+function follow() {
+  if (following) $("log").scrollTop = $("log").scrollHeight;
 }
 
 $("log").onscroll = () => {
-  if (atEnd()) $("newest").hidden = true;
+  const log = $("log");
+  following = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+  if (following) $("newest").hidden = true;
 };
+// A long message being written, or a phone's keyboard, leaves less room.
+new ResizeObserver(follow).observe($("log"));
 $("newest").onclick = () => {
-  $("log").scrollTop = $("log").scrollHeight;
+  following = true;
+  follow();
+  $("log").focus(); // the button goes, and with it the focus
 };
 
 // ---- what the fields begin with
@@ -241,6 +250,9 @@ function roomInLink() {
     return ""; // a hash that somebody mistyped
   }
 }
+
+// Another room's link in this tab: its entrance.
+window.onhashchange = () => location.reload();
 
 $("room").value = roomInLink() || "lobby";
 $("name").value = sessionStorage.getItem("name") ?? "";
