@@ -168,10 +168,11 @@ def test_a_phone_shows_all_of_it(visits: Visits, chat: Served) -> None:
     from playwright.sync_api import expect
 
     page = visits.open(f"http://127.0.0.1:{chat.port}/", width=360, height=640)
-    join(page, "Ada")
+    join(page, "W" * 32, "m" * 32)
     say(page, "x" * 400)
     expect(page.locator("#log .bubble")).to_have_text(["x" * 400])
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    for element in ("document.documentElement", "document.getElementById('log')"):
+        assert page.evaluate(f"{element}.scrollWidth") <= 360, element
     expect(page.get_by_label("Message", exact=True)).to_be_in_viewport()
     expect(page.get_by_role("button", name="Send message")).to_be_in_viewport()
     assert visits.complaints == []
