@@ -119,6 +119,8 @@ class Bolt:
         """Decorator: call `callback` with the event and the exception when a callback raised."""
         self._runtime.middleware.check_open()
         takes_error(callback)
+        if self._runtime.error_handler is not None:
+            raise ConfigurationError("this Bolt has an on_error already")
         self._runtime.error_handler = callback
         return callback
 

@@ -73,7 +73,10 @@ class Registered:
         try:
             return load(name)
         except NotFound as error:
-            raise ConfigurationError(f"{self._what} {name!r}: {error}") from None
+            package = self._namespace.get("__package__")
+            beside = package and name[0] == "." != name[1]
+            why = f"write the whole name, '{package}{name}'" if beside else error
+            raise ConfigurationError(f"{self._what} {name!r}: {why}") from None
 
 
 class Middleware:

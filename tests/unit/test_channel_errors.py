@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from boltws import Bolt, Event, NotAborting
+from boltws import Bolt, ConfigurationError, Event, NotAborting
 
 from .conftest import Errors
 from .flow import Flow, Journal, Start, turns
@@ -314,6 +314,14 @@ async def test_a_callback_that_cancels_itself_and_raises(start: Start, logged: E
     stats = bolt.stats()
     assert most == [1, 1, 1, 1]
     assert (stats.handled, stats.failed, stats.running, stats.errors) == (3, 1, 0, 1)
+
+
+def test_there_is_one_on_error() -> None:
+    """A second one would take the place of the first in silence."""
+    bolt = Bolt()
+    bolt.on_error(lambda event, error: None)
+    with pytest.raises(ConfigurationError, match="has an on_error already"):
+        bolt.on_error(lambda event, error: None)
 
 
 async def test_on_error_may_raise(start: Start, logged: Errors) -> None:
