@@ -359,6 +359,8 @@ def _check_address(host: Any, port: Any, uds: Any) -> None:
     if not isinstance(host, str):
         meant = f"; did you mean port={host}?" if is_whole(host) else ""
         raise StartError(f"host must be a str, not {_shown(host)}{meant}")
+    if host.count(":") == 1 or "/" in host:  # an IPv6 address has more
+        raise StartError(f"host must be a name or an address alone, not {host!r}: port is apart")
     if not is_whole(port):
         hint = ": int(...) makes one" if isinstance(port, str | float) else ""
         raise StartError(f"port must be a whole number 0 to 65535, not {_shown(port)}{hint}")

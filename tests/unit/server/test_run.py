@@ -33,6 +33,14 @@ CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
         ({"port": 65536}, "port 65536 is none: a port is 0 (any that is free) to 65535"),
         ({"host": 3000}, "host must be a str, not 3000 (an int); did you mean port=3000?"),
         ({"host": None}, "host must be a str, not None"),
+        (
+            {"host": "localhost:3000"},
+            "host must be a name or an address alone, not 'localhost:3000': port is apart",
+        ),
+        (
+            {"host": "http://localhost"},
+            "host must be a name or an address alone, not 'http://localhost': port is apart",
+        ),
         ({"uds": 5}, "uds must be the path of a socket, a str, not 5 (an int)"),
         ({"ssl_certfile": 5}, "a TLS file must be a path, not 5 (an int)"),
     ],
