@@ -31,6 +31,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 EXTENSION = "boltws.attach"
+_HANDED = "boltws.handed"  # in a scope: the runtime that may hand it to the app beside it
 
 
 class Attachment(Protocol):
@@ -60,6 +61,10 @@ async def serve(
 ) -> None:
     """One ASGI call."""
     kind = scope["type"]
+    if scope.get(_HANDED) is runtime:
+        http = None  # the app beside us mounts us: what it has no answer for, we have not either
+    elif http is not None:
+        scope[_HANDED] = runtime
     if kind == "lifespan":
         await _lifespan(runtime, http, scope, receive, send)
         return

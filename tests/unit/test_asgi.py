@@ -67,6 +67,34 @@ async def test_http_where_there_is_none(start: Start) -> None:
     }
 
 
+async def test_an_http_app_that_mounts_the_bolt(start: Start) -> None:
+    """What neither has an answer for is a 404, and goes round once; the mount's endpoints and the
+    lifespan work."""
+    calls: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        calls.append(scope["type"])
+        await bolt({**scope, "root_path": "/live"}, receive, send)
+
+    bolt = where(http=app)
+    start(bolt)
+    assert (await http(bolt, "/other"))[0] == 404
+    assert await comes_out(bolt, "/other/one") == 404
+    assert await comes_out(bolt, "/live/p") == "/p {}"
+    assert calls == ["http", "websocket", "websocket"]
+
+    peer = AsgiPeer(bolt, kind="lifespan")
+    peer.give("lifespan.startup")
+    await peer.answers()
+    peer.give("lifespan.shutdown")
+    await peer.call
+    assert [message["type"] for message in peer.sent] == [
+        "lifespan.startup.complete",
+        "lifespan.shutdown.complete",
+    ]
+    assert calls[3:] == ["lifespan"]
+
+
 @pytest.mark.parametrize("inner", [None, Inner()])
 async def test_http_at_an_endpoint(start: Start, inner: Any) -> None:
     """426, which says what is spoken here, whether or not there is an app for HTTP."""
