@@ -254,7 +254,7 @@ class Channel:
     async def _worker(self, client: Client, event: Event, pending: Awaitable[Any]) -> None:
         task = asyncio.current_task()
         assert task is not None
-        goes_on = await self._finish(event, pending)
+        goes_on = await self._finish(task, event, pending)
         ran = 1
         while True:
             # A callback may cancel its task and return: that takes effect here, and ends here.
@@ -271,14 +271,13 @@ class Channel:
             set_current(following)
             try:
                 result = self._pipeline(following)(following)
-                if result is not None and is_awaitable(result):
-                    goes_on = await self._finish(following, result)
-                else:
-                    self._succeeded(following)
-            except GeneratorExit:
-                raise
             except BaseException as error:
                 self._failed(following, error)
+            else:
+                if result is not None and is_awaitable(result):
+                    goes_on = await self._finish(task, following, result)
+                else:
+                    self._succeeded(following)
             ran += 1
         client.busy = False
 
@@ -290,7 +289,7 @@ class Channel:
             return client in self.hub.cutting
         return True
 
-    async def _finish(self, event: Event, pending: Awaitable[Any]) -> bool:
+    async def _finish(self, task: asyncio.Task[Any], event: Event, pending: Awaitable[Any]) -> bool:
         """Await a pipeline within `handler_timeout`, and account for its end. False when its task
         was cancelled, and not by us."""
         timeout = self.options.handler_timeout
@@ -301,9 +300,9 @@ class Channel:
             else:
                 async with limit:
                     await pending
-        except GeneratorExit:
-            raise
         except BaseException as error:
+            if isinstance(error, GeneratorExit) and not _runs(task):
+                raise  # its loop has ended, and it is thrown away
             cancelled = _uncancel()
             cut = cancelled and event.client in self.hub.cutting
             if cut or (timeout is not None and limit.expired()):
@@ -377,6 +376,14 @@ class Channel:
             self._on_error(event, error)
         finally:
             reset_current(token)
+
+
+def _runs(task: asyncio.Task[Any]) -> bool:
+    """Whether `task` is the running one."""
+    try:
+        return asyncio.current_task() is task
+    except RuntimeError:  # no loop runs
+        return False
 
 
 def _uncancel() -> bool:

@@ -70,6 +70,8 @@ class Workers:
         if failure is None:
             done.set_result(result)
         else:
-            if isinstance(failure, StopIteration):  # a future refuses it
-                failure = RuntimeError(f"a callback raised {failure!r}")
+            # A future refuses the one, and who awaits the other is closed by it.
+            if isinstance(failure, StopIteration | GeneratorExit):
+                cause, failure = failure, RuntimeError(f"a callback raised {failure!r}")
+                failure.__cause__ = cause
             done.set_exception(failure)

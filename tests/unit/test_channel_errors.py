@@ -78,6 +78,29 @@ async def test_a_message_handler(
 
 
 @styles
+async def test_generator_exit(start: Start, logged: Errors, style: str) -> None:
+    """It ends a coroutine in silence, and is an error here like any other, whether its message was
+    handled at once or waited: the client goes on, and its `disconnect` runs."""
+    seen: list[str] = []
+    fail = raiser(style, GeneratorExit)
+
+    def said(event: Event) -> Any:
+        seen.append(event.message)
+        return asyncio.sleep(0) if event.message == "fine" else fail(event)
+
+    bolt = Bolt(blocking=style == "blocking")
+    chat = bolt.ws("/p", None, said)
+    chat.on_disconnect(lambda event: seen.append(event.type))
+    client = start(bolt).connect()
+    client.says("bad", "fine", "bad", "fine")
+    await client.quiet()
+    client.leaves()
+    await client.over.wait()
+    assert seen == ["bad", "fine", "bad", "fine", "disconnect"]
+    assert (bolt.stats().failed, bolt.stats().handled, bolt.stats().errors) == (2, 2, 2)
+
+
+@styles
 @pytest.mark.parametrize("error", ENDS)
 async def test_on_connect(
     start: Start, logged: Errors, style: str, error: type[BaseException]

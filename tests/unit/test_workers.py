@@ -58,7 +58,7 @@ async def test_the_context_is_that_of_the_caller(workers: Workers) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError, SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit]
+    "error", [ValueError, SystemExit, KeyboardInterrupt, asyncio.CancelledError]
 )
 async def test_an_error_is_the_callers(workers: Workers, error: type[BaseException]) -> None:
     """Whatever a call raises comes out of the await, and its thread lives on."""
@@ -73,10 +73,16 @@ async def test_an_error_is_the_callers(workers: Workers, error: type[BaseExcepti
     assert await workers.submit(lambda: "alive") == "alive"
 
 
-async def test_stop_iteration(workers: Workers) -> None:
-    """A future cannot carry it: it becomes a RuntimeError that names it, rather than a hang."""
-    with pytest.raises(RuntimeError, match="StopIteration"):
-        await workers.submit(next, iter(()))
+@pytest.mark.parametrize("error", [StopIteration, GeneratorExit])
+async def test_what_a_future_cannot_carry(workers: Workers, error: type[BaseException]) -> None:
+    """It becomes a RuntimeError that names it, rather than a hang."""
+
+    def fail() -> None:
+        raise error("secret")
+
+    with pytest.raises(RuntimeError, match=error.__name__) as raised:
+        await workers.submit(fail)
+    assert type(raised.value.__cause__) is error
 
 
 async def test_no_more_threads_than_the_limit(workers: Workers) -> None:
