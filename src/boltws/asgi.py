@@ -231,7 +231,7 @@ class Handshake:
         event = self._event(peer)
         try:
             refusal = await self._befores(event)
-            headers = check_headers(event.response_headers)
+            headers = check_headers(event.response_headers) if refusal is None else []
         except BaseException as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():

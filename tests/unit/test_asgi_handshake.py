@@ -157,6 +157,22 @@ async def test_an_aborts_own_answer(start: Start) -> None:
     assert headers[b"content-length"] == str(len(body)).encode()
 
 
+async def test_an_abort_sends_no_headers_of_a_101(start: Start) -> None:
+    """Those that could not go out do not stand in its way: it is refused once, as it asked."""
+
+    def check(event: Event) -> None:
+        if event.type == "connect":
+            event.response_headers.append(("x", "a\r\nb: c"))
+            event.abort(401)
+
+    bolt = Bolt()
+    bolt.ws("/p").before(check)
+    start(bolt)
+    status, _, _ = await AsgiPeer(bolt).refused()
+    assert status == 401
+    assert bolt.stats().refused == {"abort": 1}
+
+
 async def test_a_server_that_cannot_say_it(start: Start) -> None:
     """It answers 403, which is what a close before the accept means to it."""
     bolt = Bolt()
