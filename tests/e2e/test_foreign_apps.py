@@ -13,13 +13,14 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from websockets.exceptions import InvalidStatus
+from websockets.frames import Opcode
 
 from boltws import Bolt
 
 from .conftest import NewBolt, Serve
 from .helpers import Gate, Journal, ask, closed, eventually, recv, refused
 from .servers import ours
-from .wire import Wire, handshake, request, text
+from .wire import Wire, frame, handshake, request, text
 
 
 @pytest.fixture
@@ -189,6 +190,36 @@ class Slow:
         self.started.note(scope["path"])
         await self.gate.passed()
         await PlainTextResponse("slow")(scope, receive, send)
+
+
+async def test_a_peer_that_leaves_while_a_middleware_has_the_accept(
+    new_bolt: NewBolt, serve: Serve
+) -> None:
+    """It was answered, so it was there: its events run, and its place is free again."""
+    seen = Journal()
+    bolt = new_bolt(max_connections=1)
+    bolt.ws(
+        "/chat",
+        lambda event: seen.note("connect"),
+        lambda event: seen.note(event.message, event.reply("x")),
+        lambda event: seen.note("disconnect", event.close_code),
+    )
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        async def wait(message: Any) -> None:
+            await send(message)
+            if not seen.seen:
+                assert (await receive())["type"] == "websocket.disconnect"
+
+        await bolt(scope, receive, wait)
+
+    served = serve(slow)
+    async with Wire(served) as wire:
+        await wire.upgrade("/chat", text("hello"), frame(Opcode.PING))
+    assert await seen.take(3) == ["connect", ("hello", True), ("disconnect", 1006)]
+    async with Wire(served) as wire:
+        await wire.upgrade("/chat")
+        assert await seen.next() == "connect"
 
 
 @ours

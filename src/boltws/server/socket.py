@@ -40,6 +40,22 @@ class Gone(OSError):
     """The peer has disconnected (ASGI, "Disconnected client - send exception")."""
 
 
+class Lost(asyncio.Transport):
+    """Stands for a transport that has closed: uvloop's raise when they are used then."""
+
+    def is_closing(self) -> bool:
+        return True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def _ignore(self, *given: Any, **named: Any) -> None:
+        pass
+
+    write = set_protocol = set_write_buffer_limits = _ignore
+    pause_reading = resume_reading = close = abort = _ignore
+
+
 class Inbox:
     """Stands where a Bolt's channel does, and keeps messages until `receive` asks for them."""
 
@@ -290,6 +306,7 @@ class Socket:
     def lost(self) -> None:
         """The peer left during the handshake."""
         self._gone.set()
+        self._transport = Lost()
 
     def shutdown(self) -> None:
         """uvicorn shuts down."""
