@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from contextvars import Context, copy_context
+from contextvars import Context
 from itertools import chain
 from threading import get_ident
 from types import MappingProxyType as Frozen
@@ -59,7 +59,7 @@ class Hub:
         self.running: dict[asyncio.Task[None], Client] = {}  # pipelines that await
         self.cutting: set[Client] = set()  # whose pipelines are cancelled: the deadline has passed
         self.addresses: Addresses | None = None  # where it is limited how many one may have
-        self.context = Context()  # of the start: nobody's
+        self.context = Context()  # nobody's
         self.deflating = 0  # clients that agreed on compression
         self.outbox = Outbox(None, ENOUGH)
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -72,10 +72,10 @@ class Hub:
 
     # Start and stop.
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Work on `loop`, in the calling thread."""
+    def start(self, loop: asyncio.AbstractEventLoop, context: Context | None = None) -> None:
+        """Work on `loop`, in the calling thread. `context` is the server's, where it is known."""
         self.loop = loop
-        self.context = copy_context()
+        self.context = Context() if context is None else context
         self.outbox = Outbox(loop, self.outbox.enough)
         self.thread = get_ident()
         self.node, self.next_id = id_source()  # for each process, also after a fork

@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import copy_context
 from threading import get_ident
 from typing import Any
 
@@ -130,7 +131,8 @@ class Runtime:
         self.by_lifespan = by_lifespan
         self.accepting = True
         self.handshakes.clear()  # of a loop that ended without a word
-        self.hub.start(loop)
+        # Without a lifespan it is a request that starts us, and its context is that client's.
+        self.hub.start(loop, copy_context() if by_lifespan else None)
         if self.options.max_connections_per_address is not None:
             self.hub.addresses = Addresses()
         if self.hub.remote is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any
 
 import pytest
@@ -176,6 +176,45 @@ async def test_a_disconnect_has_no_context_of_another_client(start: Start) -> No
     alice.says(bob.id)
     await bob.over.wait()
     assert seen == ["nobody"]
+
+
+async def test_a_disconnect_has_no_context_of_the_first_client(start: Start) -> None:
+    """Without a lifespan the first request starts the Bolt: what it set is not what others see."""
+    user: ContextVar[str] = ContextVar("user", default="nobody")
+    seen: list[str] = []
+    bolt = Bolt()
+    bolt.ws("/p", None, None, lambda event: seen.append(user.get()))
+
+    async def first() -> Flow:
+        user.set("alice")
+        return start(bolt)
+
+    flow = await asyncio.create_task(first())
+    bob = flow.connect()
+    bob.leaves()
+    await bob.over.wait()
+    assert seen == ["nobody"]
+
+
+async def test_a_disconnect_has_the_context_of_the_lifespan() -> None:
+    """What the app set at its start is there."""
+    level: ContextVar[str] = ContextVar("level", default="none")
+    seen: list[str] = []
+    bolt = Bolt()
+    bolt.ws("/p", None, None, lambda event: seen.append(level.get()))
+
+    async def serve() -> None:
+        level.set("app's")
+        async with bolt.lifespan():
+            client = await asyncio.create_task(connected(), context=Context())
+            client.leaves()
+            await client.over.wait()
+
+    async def connected() -> FakeClient:
+        return Flow(bolt).connect()
+
+    await asyncio.create_task(serve())
+    assert seen == ["app's"]
 
 
 async def test_all_in_a_room_leave_together(start: Start) -> None:
