@@ -7,6 +7,7 @@ turn of the loop sends is gathered before it, see `outbox.py`.
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING
 
 from ..channel import TURN, Channel
@@ -26,7 +27,7 @@ _ALL = 1 << 30
 class Wire(FrameReader):
     """One WebSocket connection over an asyncio transport."""
 
-    __slots__ = ("close_timeout", "pinged", "timer", "transport", "wires")
+    __slots__ = ("close_timeout", "context", "pinged", "timer", "transport", "wires")
 
     transport: asyncio.Transport
 
@@ -36,6 +37,7 @@ class Wire(FrameReader):
         self.close_timeout = close_timeout
         self.timer: asyncio.TimerHandle | None = None  # only while the connection is closing
         self.pinged = 0.0  # when a ping went out that is not answered yet
+        self.context: Context | None = None  # that of the reading, while it is paused
 
     def take(self, transport: asyncio.Transport) -> None:
         """Become the protocol of `transport`."""
@@ -60,12 +62,14 @@ class Wire(FrameReader):
         self.transport.abort()
 
     def pause_reading(self) -> None:
+        self.context = copy_context()
         self.transport.pause_reading()
 
     def resume_reading(self) -> None:
-        # Never at once: whoever releases the client is in the middle of its channel.
+        # Never at once: whoever releases the client is in the middle of its channel. Nor in the
+        # context of its event: asyncio reads on in that one, and would keep the message with it.
         assert self.hub.loop is not None
-        self.hub.loop.call_soon(self._read_on)
+        self.hub.loop.call_soon(self._read_on, context=self.context)
 
     def _read_on(self) -> None:
         self.held &= ~BACKLOG
@@ -79,6 +83,7 @@ class Wire(FrameReader):
 
     def _listen(self) -> None:
         if not self.held and self.state != CLOSED:
+            self.context = None
             self.transport.resume_reading()
 
     def backlog(self) -> None:

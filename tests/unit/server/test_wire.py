@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context, copy_context
 from typing import Any
 
 import pytest
 
-from boltws import Event
+from boltws import Event, NoEvent
+from boltws.event import current_event
 
 from ..fakes import in_virtual_time, passing, turn
 from .helpers import (
@@ -398,6 +400,34 @@ async def test_rooms_are_left_at_once_and_known_in_disconnect() -> None:
 
 
 # Pings.
+
+
+@in_virtual_time
+async def test_reading_goes_on_in_the_context_of_no_event() -> None:
+    """asyncio reads on in the context in which that was asked for: the last event's, with its
+    message, would be kept for as long as the client is idle."""
+    contexts: list[Context] = []
+
+    async def said(event: Event) -> None:
+        await turn()
+
+    options: dict[str, Any] = {"overflow": "pause", "channel_capacity": 1}
+    async with serving(said, **options) as served:
+        peer = served.connect()
+        resume = peer.transport.resume_reading
+
+        def resumed() -> None:
+            contexts.append(copy_context())
+            resume()
+
+        peer.transport.resume_reading = resumed  # type: ignore[method-assign]
+        peer.send(*map(text, "abcd"))
+        await passing(1)
+        assert peer.messages == list("abcd")
+        assert contexts
+        for context in contexts:
+            with pytest.raises(NoEvent):
+                context.run(current_event)
 
 
 @in_virtual_time
