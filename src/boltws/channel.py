@@ -291,7 +291,7 @@ class Channel:
 
     async def _finish(self, task: asyncio.Task[Any], event: Event, pending: Awaitable[Any]) -> bool:
         """Await a pipeline within `handler_timeout`, and account for its end. False when its task
-        was cancelled, and not by us."""
+        was cancelled, which may still be to come."""
         timeout = self.options.handler_timeout
         limit = asyncio.timeout(timeout)
         try:
@@ -309,7 +309,7 @@ class Channel:
                 await self._timed_out(event, error)
             else:
                 self._failed(event, error)
-            return cut or not cancelled
+            return not cancelled
         self._succeeded(event)
         return True
 

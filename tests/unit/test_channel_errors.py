@@ -347,6 +347,35 @@ def test_there_is_one_on_error() -> None:
         bolt.on_error(lambda event, error: None)
 
 
+async def test_a_callback_that_is_cut_and_cancels_itself(start: Start, logged: Errors) -> None:
+    """The shutdown's deadline has passed: its message is counted once all the same (before Python
+    3.13 a cancellation that was undone still comes), and `disconnect` runs."""
+    began = asyncio.Event()
+    bolt = Bolt()
+
+    async def said(event: Event) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            raise ValueError("secret")
+
+    bolt.ws("/p", None, said)
+    flow = start(bolt)
+    client = flow.connect()
+    client.says("x")
+    await began.wait()
+    flow.hub.cut([client])
+    await client.quiet()
+    await turns()
+    assert (bolt.stats().timed_out, bolt.stats().errors, bolt.stats().running) == (1, 1, 0)
+    client.leaves()
+    await client.over.wait()
+
+
 async def test_on_error_may_raise(start: Start, logged: Errors) -> None:
     """That is logged as well, and does no more harm, whatever it raises."""
     bolt = Bolt()
