@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
 from .errors import ConfigurationError
-from .event import Event
+from .event import MESSAGE, Event
 from .loading import fits
 from .workers import Workers
+
+logger = logging.getLogger("boltws")
 
 Callback = Callable[..., Any]
 Step = Callable[[Event], Any]
@@ -104,9 +107,23 @@ def as_step(callback: Callback, workers: Workers | None) -> Step:
 
     async def in_thread(event: Event) -> Any:
         thread = event.thread = workers.submit(step, event)
-        # Shielded: a thread cannot be stopped, so whoever cancels must be able to wait for it.
-        result = await asyncio.shield(thread)
+        try:
+            # Shielded: a thread cannot be stopped, so whoever cancels must be able to wait for it.
+            result = await asyncio.shield(thread)
+        except asyncio.CancelledError:
+            # `connect` and `disconnect` are never dropped: they run, however late.
+            begun = event.type != MESSAGE or not workers.withdraw(thread)
+            if begun and not thread.done():
+                thread.add_done_callback(raised_late)
+            raise
         return await result if is_awaitable(result) else result
+
+    def raised_late(thread: asyncio.Future[Any]) -> None:
+        error = thread.exception()
+        if error is not None:
+            logger.error(
+                "callback %s raised when its time was over", name_of(callback), exc_info=error
+            )
 
     return in_thread
 

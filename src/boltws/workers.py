@@ -14,18 +14,19 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-_Job = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
+_Job = tuple["asyncio.Future[Any]", asyncio.AbstractEventLoop]
 
 
 class Workers:
     """Up to `limit` threads, started as they are needed."""
 
-    __slots__ = ("_busy", "_jobs", "_limit", "_threads")
+    __slots__ = ("_busy", "_calls", "_jobs", "_limit", "_threads")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._threads = 0
         self._busy = 0  # jobs not settled
+        self._calls: dict[asyncio.Future[Any], Callable[[], Any]] = {}  # of jobs not begun
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
 
     def submit(self, call: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
@@ -37,8 +38,16 @@ class Workers:
             Thread(target=self._work, name=f"boltws-{self._threads + 1}", daemon=True).start()
             self._threads += 1  # where the system gives no thread the callback has failed
         self._busy += 1
-        self._jobs.put((lambda: context.run(call, *args), done, loop))
+        self._calls[done] = lambda: context.run(call, *args)
+        self._jobs.put((done, loop))
         return done
+
+    def withdraw(self, done: asyncio.Future[Any]) -> bool:
+        """Cancel what :meth:`submit` gave, unless a thread has begun it. Whether it was."""
+        if self._calls.pop(done, None) is None:  # whoever takes it out has it
+            return False
+        self._busy -= 1
+        return done.cancel()
 
     def stop(self) -> None:
         """Let each thread end when it has done what it is doing."""
@@ -48,7 +57,10 @@ class Workers:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            call, done, loop = job
+            done, loop = job
+            call = self._calls.pop(done, None)
+            if call is None:
+                continue
             result: Any = None
             failure: BaseException | None = None
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -224,7 +225,7 @@ async def test_a_thread_in_disconnect(start: Start, logged: Errors) -> None:
 
 
 async def test_a_thread_that_raises_when_its_time_is_over(start: Start, logged: Errors) -> None:
-    """Nobody waits for its result any more; nothing is counted twice."""
+    """Nobody waits for its result any more; nothing is counted twice, and the log has it."""
     gate = Gate()
     bolt = Bolt(blocking=True, handler_timeout=0.3)
 
@@ -240,6 +241,34 @@ async def test_a_thread_that_raises_when_its_time_is_over(start: Start, logged: 
     gate.open()
     await client.over.wait()
     assert (bolt.stats().timed_out, bolt.stats().failed, bolt.stats().errors) == (1, 0, 1)
+    gc.collect()  # asyncio tells of errors that nobody asked for when they are thrown away
+    assert "said raised when its time was over" in logged.texts()[-1]
+
+
+async def test_a_message_that_waits_for_a_thread(start: Start, logged: Errors) -> None:
+    """Its time is over before a thread has begun with it: none does any more, and as nothing is at
+    work the client lives on."""
+    gate = Gate()
+    journal = Journal()
+    bolt = Bolt(blocking=True, blocking_threads=1)
+
+    def said(event: Event) -> None:
+        journal.note(event.message)
+        gate.wait()
+
+    bolt.ws("/long", None, said)
+    bolt.ws("/p", None, said, handler_timeout=0.05)
+    flow = start(bolt)
+    flow.connect("/long").says("first")
+    await journal.reaches(1)
+    client = flow.connect()
+    client.says("late")
+    await client.quiet()
+    assert (client.closes, bolt.stats().timed_out) == ([], 1)
+    flow.connect("/long").says("next")
+    gate.open()
+    await journal.reaches(2)
+    assert journal == ["first", "next"]
 
 
 async def test_an_async_callback_of_a_blocking_endpoint(

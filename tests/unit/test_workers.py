@@ -147,6 +147,25 @@ async def test_a_call_that_nobody_waits_for(workers: Workers) -> None:
     assert future.cancelled()
 
 
+async def test_a_call_that_is_withdrawn(workers: Workers) -> None:
+    """It never runs, where no thread has begun it; else it goes on."""
+    gate = Gate()
+    journal = Journal()
+
+    def hold(number: int) -> None:
+        journal.note(number)
+        gate.wait()
+
+    calls = [workers.submit(hold, number) for number in range(4)]
+    await journal.reaches(2)
+    assert [workers.withdraw(call) for call in calls[:3]] == [False, False, True]
+    assert [call.cancelled() for call in calls] == [False, False, True, False]
+    gate.open()
+    await calls[3]
+    assert sorted(journal) == [0, 1, 3]
+    assert not workers.withdraw(calls[0])
+
+
 async def test_what_was_submitted_before_the_stop_is_done(workers: Workers) -> None:
     """The stop waits its turn behind it."""
     gate = Gate()
