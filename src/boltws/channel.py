@@ -18,6 +18,7 @@ from .client import DISCONNECTED, FULL, OPEN, Client
 from .errors import HANDLER_ERROR, HANDLER_TIMEOUT, OVERFLOW
 from .event import (
     CONNECT,
+    DISCONNECT,
     MESSAGE,
     ConnectEvent,
     DisconnectEvent,
@@ -244,6 +245,9 @@ class Channel:
         def ended(task: asyncio.Task[None]) -> None:
             self.hub.running.pop(task, None)
             if task.cancelled():  # before it began: `_worker` lets no later one through
+                if event.type == DISCONNECT and client in self.hub.cutting:
+                    self._work(client, event, pending)  # what runs is cut, and it waited
+                    return
                 if isinstance(pending, Coroutine):
                     pending.close()
                 self._failed(event, asyncio.CancelledError(), timed_out=client in self.hub.cutting)

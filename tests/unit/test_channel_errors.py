@@ -347,6 +347,27 @@ def test_there_is_one_on_error() -> None:
         bolt.on_error(lambda event, error: None)
 
 
+async def test_a_disconnect_that_is_cut_before_it_began(start: Start) -> None:
+    """The shutdown's deadline falls between the two: it waited, so it runs still."""
+    seen: list[str] = []
+    bolt = Bolt()
+
+    async def left(event: Event) -> None:
+        await asyncio.sleep(0)
+        seen.append(event.type)
+
+    bolt.ws("/p", None, None, left)
+    flow = start(bolt)
+    client = flow.connect()
+    client.leaves()
+    while not flow.hub.running:
+        await asyncio.sleep(0)
+    flow.hub.cut([client])
+    await client.over.wait()
+    assert seen == ["disconnect"]
+    assert bolt.stats().errors == 0
+
+
 async def test_a_callback_that_is_cut_and_cancels_itself(start: Start, logged: Errors) -> None:
     """The shutdown's deadline has passed: its message is counted once all the same (before Python
     3.13 a cancellation that was undone still comes), and `disconnect` runs."""
