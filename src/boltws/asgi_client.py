@@ -107,9 +107,11 @@ class AsgiClient(Client):
                 self._unsent_bytes -= size
                 if self.slow and self._unsent_bytes < limit // 4:
                     self.resume_writing()
-        except Exception:  # servers differ in what they raise for a peer that is gone
+        except BaseException as error:  # servers differ in what they raise for a peer that is gone
             self._unsent.appendleft((message, size))
             self._give_up()
+            if not isinstance(error, Exception):
+                raise
         finally:
             self._sender = None
 
@@ -133,7 +135,8 @@ class AsgiClient(Client):
             try:
                 await self._send(message)
             finally:
-                self._reader = asyncio.ensure_future(self._read())
+                if self.state != CLOSED:
+                    self._reader = asyncio.ensure_future(self._read())
 
     # In.
 
@@ -149,10 +152,13 @@ class AsgiClient(Client):
             lost = await self._until_gone(aborted)
         except BaseException:
             lost = Close(LOST)
+            self.abort()
             raise
         finally:
             self._reader.cancel()
             aborted.cancel()
+            if self._sender is not None and self._aborted.is_set():  # it may never be taken
+                self._sender.cancel()
             if self._timer is not None:
                 self._timer.cancel()
             self.end(lost)
@@ -175,7 +181,7 @@ class AsgiClient(Client):
         while True:
             reader = self._reader
             await asyncio.wait([reader, aborted], return_when=asyncio.FIRST_COMPLETED)
-            if not reader.done():
+            if aborted.done() and (reader.cancelled() or not reader.done()):
                 return Close(LOST)
             if not reader.cancelled():
                 return Close(LOST) if reader.exception() else reader.result()

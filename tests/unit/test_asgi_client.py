@@ -334,6 +334,27 @@ async def test_what_waits_when_the_peer_leaves_is_lost(start: Start) -> None:
     assert (peer.got, stats.bytes_out) == (["a"], 3)
 
 
+async def test_a_server_that_does_not_take_a_close(start: Start, clock: Clock) -> None:
+    """hypercorn does so where the peer is gone in the wrong moment: the client is aborted, and
+    nothing of it goes on."""
+    seen: list[Any] = []
+    bolt = echo(seen, close_timeout=5, slow_consumer="drop")
+    peer = await connected(start, bolt)
+    others = asyncio.all_tasks()
+    peer.flows.clear()
+    peer.says("in flight")
+    await turns()
+    assert bolt.ws_close_client(*bolt.ws_client_list(), 4000)
+    await asyncio.sleep(4)
+    assert not peer.call.done()
+    await peer.call
+    assert seen == [(4000, "")]
+    await turns()
+    assert asyncio.all_tasks() <= others
+    assert bolt.stats().closing == 0
+    assert (bolt.stats().handed, bolt.stats().dropped_out) == (0, {"lost": 1})
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
 async def test_tasks_that_begin_at_once(start: Start) -> None:
     """asyncio.eager_task_factory: the sender has ended when it is made, and another is made."""
