@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
-from ..client import OPEN
+from ..client import BACKLOG, OPEN
 from ..errors import KEEPALIVE_TIMEOUT, UNFINISHED
 from ..hub import Hub
 from ..options import Options
@@ -124,7 +124,7 @@ class Wires:
     def _look_at(self, wire: Wire, options: Options, now: float) -> None:
         if wire.state != OPEN:
             return
-        if wire.held:
+        if wire.held & ~BACKLOG:  # who sends more than a turn's worth is listened to
             self._look_at_held(wire, options, now)
             return
         partial = wire.partial

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from boltws import Bolt, Event
+from boltws.client import BACKLOG
 from boltws.frames import text_frame
 from boltws.options import make_options
 from boltws.server.wire import Wire
@@ -219,6 +220,17 @@ async def test_a_frame_that_trickles_is_not_finished_either() -> None:
                 break
             peer.send(bytes([byte]))
             await passing(1)
+        peer.assert_failed(1008)
+
+
+@in_virtual_time
+async def test_a_flood_inside_a_message_buys_no_time() -> None:
+    """Pings, more than are handled in a turn, so that there is a backlog at each look."""
+    async with serving(message_timeout=30) as served:
+        peer = served.connect()
+        peer.send(frame(TEXT, b"a", False))
+        peer.wire.held |= BACKLOG
+        await passing(30 + 2 * TICK)
         peer.assert_failed(1008)
 
 
