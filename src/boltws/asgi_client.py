@@ -105,7 +105,7 @@ class AsgiClient(Client):
                 else:
                     await self._send(message)
                 self._unsent_bytes -= size
-                if self.slow and self._unsent_bytes < limit // 4:
+                if self.slow and self._unsent_bytes <= limit // 4:
                     self.resume_writing()
         except BaseException as error:  # servers differ in what they raise for a peer that is gone
             self._unsent.appendleft((message, size))

@@ -290,6 +290,18 @@ async def test_a_slow_peer(start: Start, policy: Any) -> None:
     await peer.leaves()
 
 
+async def test_the_smallest_limit(start: Start) -> None:
+    """A quarter of it is nothing: who has nothing unsent is not slow."""
+    bolt = echo(send_buffer_limit=1, slow_consumer="drop")
+    peer = await connected(start, bolt)
+    for _ in range(2):
+        peer.says("x")
+        await turns()
+        assert bolt.stats().slow_clients == 0
+    await peer.leaves()
+    assert peer.got == ["x", "x"]
+
+
 async def test_a_burst_within_one_turn(start: Start) -> None:
     """May go to 8 times the limit, as on our own server."""
     bolt = echo(send_buffer_limit=LIMIT, slow_consumer="drop")
