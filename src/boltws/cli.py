@@ -165,8 +165,9 @@ def _run_workers(target: str, http: str | None, workers: int, settings: dict[str
     from .server.run import build_server
     from .server.supervisor import run_workers
 
-    build_server(_load(target, http), **settings)  # what is wrong is told here, once
-    run_workers(target, workers, partial(_build, target, http, settings), settings)
+    server = build_server(_load(target, http), **settings)  # what is wrong is told here, once
+    deadline = server.config.timeout_graceful_shutdown
+    run_workers(target, workers, partial(_build, target, http, settings), settings, deadline)
 
 
 def _build(target: str, http: str | None, settings: dict[str, Any]) -> Any:
