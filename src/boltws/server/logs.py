@@ -34,18 +34,18 @@ def set_up(level: str, access_log: bool = True) -> None:
 
     An app that gives the root logger a handler gets our lines there, and only there.
     """
-    _give("uvicorn", "INFO", sys.stderr, DefaultFormatter(_form("default"))).propagate = False
+    _give("uvicorn", "INFO", sys.stderr, _formatter("default")).propagate = False
     logging.getLogger("uvicorn.access").addFilter(WITHOUT_QUERY)  # whoever's handlers it has
     if access_log:
-        form = AccessFormatter(_form("access"))
-        _give("uvicorn.access", "INFO", sys.stdout, form).propagate = False
+        _give("uvicorn.access", "INFO", sys.stdout, _formatter("access")).propagate = False
     lowest = "DEBUG" if level == "trace" else level.upper()
-    _give("boltws", lowest, sys.stderr, DefaultFormatter(_form("default")), UnlessConfigured())
+    _give("boltws", lowest, sys.stderr, _formatter("default"), UnlessConfigured())
 
 
-def _form(name: str) -> str:
-    form: str = LOGGING_CONFIG["formatters"][name]["fmt"]
-    return form
+def _formatter(name: str) -> logging.Formatter:
+    kind = AccessFormatter if name == "access" else DefaultFormatter
+    colors = sys.stdout is not None and sys.stdout.isatty()  # None where it is closed
+    return kind(LOGGING_CONFIG["formatters"][name]["fmt"], use_colors=colors)
 
 
 def _give(

@@ -84,3 +84,12 @@ def test_a_level_is_a_name_in_either_case() -> None:
     for wrong in ("loud", "", 20, None):
         with pytest.raises(StartError, match="is none of critical, error, "):
             check_level(wrong)
+
+
+def test_a_server_needs_no_stdout_and_no_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts it may have closed them: it serves, and says nothing."""
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", None)
+    build_server(Bolt())
+    logging.getLogger("boltws").warning("to nobody")
+    logging.getLogger("uvicorn.access").info("to nobody")
