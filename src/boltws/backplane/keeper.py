@@ -24,6 +24,8 @@ logger = logging.getLogger("boltws")
 _STALE_PINGS = 2  # unanswered, two seconds apart, until a connection is given up
 _NOT_LET_IN = ("not authorised", "authorization", "authentication")  # words of NATS' reasons
 _PAUSE = 1.0  # seconds before another link is tried, and between two looks at one
+_AGAIN = 5.0  # seconds until what NATS has refused is asked for again
+_MOST_DENIED = 10  # lines about what is not permitted: there may be one for each message
 
 
 class Keeper:
@@ -48,6 +50,9 @@ class Keeper:
         self._connected = asyncio.Event()
         self._lost = False  # the last of the two that was logged
         self._trouble = ""  # the last error, for who waits for the first connection
+        self._causes: set[str] = set()  # why it is not back, as far as that is logged
+        self._denied: set[str] = set()  # the same of what is not permitted
+        self._refusals = 0
 
     async def connected(self, timeout: float) -> None:
         """Return when it has been connected. Raises :class:`BackplaneError` after `timeout`."""
@@ -81,15 +86,36 @@ class Keeper:
             else:
                 await self._is_up(link, True)
                 self._connected.set()
-                while not link.is_dead:
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(link.ended.wait(), _PAUSE)
+                await self._watch(link)
                 await self._on_disconnected()
             if self.stopping:  # whoever stops it sends a last word on it
                 return
             # In a task of its own, so that this one goes on whatever becomes of it.
             await asyncio.wait([asyncio.create_task(_bury(link))], timeout=_PAUSE)
             await asyncio.sleep(_PAUSE)
+
+    async def _watch(self, link: Link) -> None:
+        """Return when `link` is dead."""
+        clock = asyncio.get_running_loop().time
+        asked = clock()
+        while not link.is_dead:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(link.ended.wait(), _PAUSE)
+            if self.refused and clock() - asked >= _AGAIN:
+                await self._ask_again(link)
+                asked = clock()
+
+    async def _ask_again(self, link: Link) -> None:
+        """Permissions may have been mended, which a server that read them anew does not say."""
+        before = self._refusals
+        try:
+            await link.subscribed_again()
+        except Exception:  # it is away, or hangs
+            return
+        if self.refused and self._refusals == before:
+            self.refused = False
+            self._denied.clear()
+            logger.warning("the backplane %s refuses no subscription any more", self._settings.safe)
 
     async def _connect(self, link: Link) -> None:
         async def on_reconnected() -> None:
@@ -112,17 +138,31 @@ class Keeper:
     async def _on_error(self, error: Exception) -> None:
         trouble = cause_of(error)
         if "permissions" in trouble.lower():
-            logger.error("backplane %s: %s", self._settings.safe, trouble)
-            self.refused = self.refused or "for subscription" in trouble.lower()
+            if "for subscription" in trouble.lower():
+                self.refused = True
+                self._refusals += 1
+            self._tell_of_denied(trouble)
         # A server that does not let us in resets the connection, which may overtake its reason.
         if not (isinstance(error, ConnectionResetError) and _is_refusal(self._trouble)):
             self._trouble = trouble
+        if self._lost and not self.stopping and self._trouble not in self._causes:
+            self._causes.add(self._trouble)
+            logger.warning("the backplane %s is not back: %s", self._settings.safe, self._trouble)
+
+    def _tell_of_denied(self, trouble: str) -> None:
+        if trouble in self._denied or len(self._denied) >= _MOST_DENIED:
+            return
+        self._denied.add(trouble)
+        more = "; more of it is not logged" if len(self._denied) == _MOST_DENIED else ""
+        logger.error("backplane %s: %s%s", self._settings.safe, trouble, more)
 
     async def _on_disconnected(self) -> None:
         self.since = inf
         self.refused = False
+        self._denied.clear()
         if not self.stopping and not self._lost:
             self._lost = True
+            self._causes.clear()
             logger.warning(
                 "the backplane %s is lost: clients of this node are served on, others' messages "
                 "do not come; trying again until it is back",

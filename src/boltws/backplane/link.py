@@ -153,6 +153,13 @@ class Link(Client):
         if self.is_connected:
             self._command(f"UNSUB {sub.sid}\r\n".encode())
 
+    async def subscribed_again(self) -> None:
+        """Subscribe again to all there is, and return when the server has taken it: it heeds what
+        it had refused, and ignores what stands. Raises as :meth:`settled`."""
+        for sub in cast("list[Subscription]", list(self._subs.values())):
+            self._command(f"SUB {sub._subject}  {sub.sid}\r\n".encode())
+        await self.settled()
+
     async def settled(self) -> None:
         """Return when the server has taken what was sent before, subscriptions above all.
 

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import nats.errors
+
 from boltws import Bolt
 from boltws.backplane import envelope
 from boltws.backplane.nats import NatsBackplane
@@ -142,6 +144,7 @@ class FakeLink:
         self._routes: dict[str, dict[int, Subscription]] = {}
         self.commands: list[tuple[str, str]] = []  # SUB and UNSUB, with their subject
         self.options: dict[str, Any] = {}
+        self.refuses = ""  # the subject that the server lets nobody subscribe to
         self._subs: dict[int, Subscription] = {}
         self._sid = 0
 
@@ -196,6 +199,11 @@ class FakeLink:
             route = self._routes.setdefault(sub._subject.rpartition(".")[2], {})
             self.outbox.put(lambda: route.pop(sub.sid, None) and None)
 
+    async def subscribed_again(self) -> None:
+        if self.refuses:
+            await self.deny("Subscription", self.refuses)
+        await self.settled()
+
     async def settled(self) -> None:
         pong = asyncio.get_running_loop().create_future()
         self.outbox.put(lambda: pong.done() or pong.set_result(None))
@@ -232,6 +240,11 @@ class FakeLink:
                 self.nats.raised.append(error)
 
     # What happens to it.
+
+    async def deny(self, what: str, subject: str) -> None:
+        """The server says what is not permitted."""
+        error = nats.errors.Error(f'nats: Permissions Violation for {what} to "{subject}"')
+        await self.options["error_cb"](error)
 
     async def cut(self) -> None:
         """The connection is lost, with all that was under way on it."""

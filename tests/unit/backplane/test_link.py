@@ -378,3 +378,15 @@ async def test_it_reconnects(clock: Clock) -> None:
         await turns()
         assert link.wire.sent.endswith(b"PUB z 1\r\nx\r\n")
         link._disconnected_cb = None
+
+
+async def test_what_was_refused_is_asked_for_again() -> None:
+    """All subscriptions, by the numbers that they have: nats-server ignores those that stand."""
+    async with linked() as link:
+        subs = [Subscription(f"boltws.{name}", name, taken([])) for name in "ab"]
+        for sub in subs:
+            link.add(sub)
+        await link.settled()
+        before = len(link.wire.sent)
+        await link.subscribed_again()
+        assert link.wire.sent[before:] == b"SUB boltws.a  1\r\nSUB boltws.b  2\r\nPING\r\n"

@@ -222,11 +222,9 @@ async def test_a_subscription_that_is_refused(fleet: Fleet, logged: Errors) -> N
     again."""
     node = await fleet.node()
     client = node.client()
-    refused = nats.errors.Error('nats: Permissions Violation for Publish to "boltws.r.x"')
-    await node.link.options["error_cb"](refused)
+    await node.link.deny("Publish", "boltws.r.x")
     assert node.flow.runtime.not_ready() == ""
-    refused = nats.errors.Error('nats: Permissions Violation for Subscription to "boltws.hb"')
-    await node.link.options["error_cb"](refused)
+    await node.link.deny("Subscription", "boltws.hb")
     assert node.flow.runtime.not_ready() == "the backplane is not heard"
     assert not await node.bolt.cluster.room_join("blue", client.id)
     await node.link.cut()
@@ -235,6 +233,50 @@ async def test_a_subscription_that_is_refused(fleet: Fleet, logged: Errors) -> N
     assert await node.bolt.cluster.room_join("blue", client.id)
     assert len(logged.texts()) == 2
     logged.records.clear()
+
+
+async def test_permissions_that_are_mended(fleet: Fleet, clock: Clock, logged: Errors) -> None:
+    """A server that has read them anew says nothing: what it refused is asked for again until it
+    is granted, and the refusal is logged once."""
+    node = await fleet.node()
+    node.link.refuses = "boltws.hb"
+    await node.link.deny("Subscription", "boltws.hb")
+    await asyncio.sleep(20)
+    assert node.flow.runtime.not_ready() == "the backplane is not heard"
+    node.link.refuses = ""
+    await asyncio.sleep(10)
+    assert node.flow.runtime.not_ready() == ""
+    assert len(logged.texts()) == 1
+    logged.records.clear()
+
+
+async def test_what_is_not_permitted_does_not_flood_the_log(fleet: Fleet, logged: Errors) -> None:
+    """Each message to a room may be refused: the first few are told, each subject once."""
+    node = await fleet.node()
+    for number in range(100):
+        await node.link.deny("Publish", f"boltws.r.{number}")
+        await node.link.deny("Publish", "boltws.r.0")
+    assert len(logged.texts()) == 10
+    assert logged.texts()[-1].endswith("; more of it is not logged")
+    await node.link.cut()
+    await node.link.mend()
+    await node.link.deny("Publish", "boltws.r.0")
+    assert len(logged.texts()) == 11, "another connection, another user perhaps"
+    logged.records.clear()
+
+
+async def test_why_the_server_is_not_back(fleet: Fleet, caplog: pytest.LogCaptureFixture) -> None:
+    """Once it was there, and then lets nobody in: a token was changed. Each cause is told once."""
+    node = await fleet.node()
+    await node.link.cut()
+    caplog.clear()
+    for error in (ConnectionRefusedError(), nats.errors.AuthorizationError()) * 3:
+        await node.link.options["error_cb"](error)
+    assert [text.rpartition(": ")[2] for text in caplog.messages] == [
+        "connection refused",
+        "not authorised",
+    ]
+    await node.link.mend()
 
 
 async def test_subscriptions_that_are_not_confirmed(fleet: Fleet, clock: Clock) -> None:
