@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import uvicorn
 
 from boltws import Bolt
 from boltws.errors import StartError
-from boltws.server.run import _address, build_server, supervised
+from boltws.server.run import _address, bind, build_server, supervised
 from boltws.siblings import workers_asked_for
 
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
@@ -93,3 +95,20 @@ async def test_a_server_of_ours_is_one_process(monkeypatch: pytest.MonkeyPatch) 
         sock.close()
     assert config.workers == 1
     assert workers_asked_for([]) == 4, "another server in this process may read it"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full backlog refuses")
+def test_a_unix_socket_whose_server_hangs_is_in_use(tmp_path: Path) -> None:
+    """Its backlog is full, and whoever knocks would wait for ever."""
+    path = str(tmp_path / "s")
+    with contextlib.ExitStack() as stack:
+        hangs = stack.enter_context(socket.socket(socket.AF_UNIX))
+        hangs.bind(path)
+        hangs.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                waits = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waits.setblocking(False)
+                waits.connect(path)
+        with pytest.raises(StartError, match="something listens there"):
+            bind(uvicorn.Config("app:app", uds=path))
