@@ -96,7 +96,7 @@ class Supervisor(multiprocess.Multiprocess):
         self._old: list[_Worker] = []  # to be replaced, one after the other
         self._new: _Worker | None = None  # takes the place of the first of them when it serves
         self._leaving: dict[_Worker, float] = {}  # told to end, and when they are killed
-        self._patience = (config.timeout_graceful_shutdown or 0) + _MARGIN  # seconds
+        self._patience = _patience(config)
 
     @property
     def _workers(self) -> list[_Worker]:
@@ -218,6 +218,11 @@ class Supervisor(multiprocess.Multiprocess):
             time.sleep(_LOOK)
 
 
+def _patience(config: uvicorn.Config) -> int:
+    """Seconds in which a worker that has been told to end must have done so."""
+    return (config.timeout_graceful_shutdown or 0) + _MARGIN
+
+
 def _status(code: int | None) -> str:
     if code is None or code >= 0:
         return f"exit code {code}"
@@ -276,7 +281,8 @@ class _Worker(multiprocess.Process):
         self.ended = time.monotonic()
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        patience = _patience(self.config)
+        threading.Thread(target=_end_with_parent, args=(patience,), daemon=True).start()
         starting = cast(_Starting, self._server)
         starting.ready = partial(setattr, self, "_server")
         super().target(sockets)
@@ -288,12 +294,15 @@ class _Worker(multiprocess.Process):
         self.child_conn.send(server.not_ready())
 
 
-def _end_with_parent() -> None:
-    """A supervisor that was killed cannot end its workers: they see it, and stop as on SIGTERM."""
+def _end_with_parent(patience: float) -> None:
+    """A supervisor that was killed cannot end its workers: they see it, and stop as on SIGTERM; or
+    are killed, lest one that hangs keeps the port for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(patience)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _Starting:

@@ -200,3 +200,17 @@ def test_sigttou_does_not_wait_for_the_worker_that_goes(fleet: Fleet) -> None:
     fleet.signal_queue += [signal.SIGTTOU, signal.SIGTTOU]
     fleet.tick(3)
     assert fleet.numbers == [0] and fleet.made[1].told_to_end
+
+
+def test_a_worker_that_hangs_does_not_outlive_its_supervisor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The supervisor was killed: SIGTERM is for those that can still heed it, and no other may
+    keep the port."""
+    did: list[object] = []
+    parent = SimpleNamespace(join=lambda: did.append("the supervisor is gone"))
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: parent)
+    monkeypatch.setattr("os.kill", lambda pid, number: did.append(number))
+    monkeypatch.setattr(supervisor, "time", SimpleNamespace(sleep=did.append))
+    supervisor._end_with_parent(35)
+    assert did == ["the supervisor is gone", signal.SIGTERM, 35, signal.SIGKILL]
