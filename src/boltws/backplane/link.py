@@ -128,6 +128,8 @@ class Link(Client):
             return
         transport: Any = self._transport
         transport = transport._io_writer.transport
+        if transport.is_closing():  # lost, which nats-py hears in a later turn
+            return
         if transport.get_write_buffer_size():
             assert self._flush_queue is not None
             if self._flush_queue.empty():

@@ -220,6 +220,18 @@ async def test_posts_of_one_turn() -> None:
         assert re.findall(rb"PUB a \d\r\n(\d+)", link.wire.sent) == [b"%d" % n for n in range(3000)]
 
 
+async def test_posts_on_a_connection_that_has_just_been_lost() -> None:
+    """nats-py hears of it in a later turn, and uvloop raises at a write meanwhile, which would be
+    a traceback in the log."""
+    async with linked() as link:
+        await turns()
+        writes = link.wire.writes
+        link.post("a", b"x")
+        link.wire.abort()
+        await turns()
+        assert link.wire.writes == writes
+
+
 async def test_posts_while_the_flusher_works() -> None:
     """What comes while the network is slow goes out when it is not, all of it, in order."""
     async with linked() as link:
