@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 
 # Our process, as `boltws run --workers` will be one: it starts the server, then a worker.
 SUPERVISOR = """
+    import ctypes
     import multiprocessing
     import os
     import signal
@@ -43,6 +44,8 @@ SUPERVISOR = """
 
     if __name__ == "__main__":
         kind = sys.argv[1]
+        if kind == "inherits":
+            ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
         if kind == "drains":
             signal.signal(signal.SIGINT, lambda number, frame: say("draining"))
         server = EmbeddedServer()
@@ -128,6 +131,15 @@ def test_both_killed(serve: Serve) -> None:
     os.kill(guard, signal.SIGKILL)
     until_gone(pid)
     served.send(signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nobody else inherits there")
+def test_the_server_of_a_killed_guard_is_no_zombie(serve: Serve) -> None:
+    """Where our process inherits it, as PID 1 of a container does, nobody else waits for it."""
+    served = serve([sys.executable, "app.py", "inherits"], app=SUPERVISOR)
+    pid, guard, _ = up(served)
+    os.kill(guard, signal.SIGKILL)
+    eventually(lambda: ps(pid, "pid") == [], f"the end of process {pid}, zombie and all")
 
 
 def test_stop_with_a_forked_worker(serve: Serve) -> None:

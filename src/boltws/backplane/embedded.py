@@ -191,6 +191,8 @@ class EmbeddedServer:
         # is in there.
         _kill(process)
         code = process.wait()
+        with suppress(ChildProcessError):
+            os.waitpid(-process.pid, 0)  # PID 1 of a container inherits the server of a dead guard
         with self._lock:
             _dismiss(process)
         if self._folder is not None:
