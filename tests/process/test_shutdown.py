@@ -416,3 +416,40 @@ def test_a_second_interrupt_does_not_wait_for_an_app_that_hangs(serve: Serve, wh
     assert served.wait() == 0
     served.assert_no_noise()
     assert "unsupported" not in served.output, "the app does have a lifespan"
+
+
+BLOCKED = """
+    import threading, time
+
+    from boltws import Bolt
+    from boltws.server.run import build_server
+
+    bolt = Bolt()
+
+    def said(event):
+        print("blocked", flush=True)
+        time.sleep(3600)
+
+    bolt.ws("/live", on_message=said)
+    server = build_server(bolt, port=0)
+
+    def tell():
+        for name in ("should_exit", "force_exit"):
+            while not getattr(server, name):
+                time.sleep(0.01)
+            print(name, flush=True)
+
+    threading.Thread(target=tell, daemon=True).start()
+    server.run()
+"""
+
+
+def test_a_third_interrupt_ends_the_callback_that_blocks_the_loop(serve: Serve) -> None:
+    """The first two are only seen by the event loop."""
+    served = serve([sys.executable, "app.py"], app=BLOCKED)
+    with served.connect("/live") as client:
+        client.send("x")
+        for told in ("blocked", "should_exit", "force_exit"):
+            served.wait_for(told.__eq__, told)
+            served.send(signal.SIGINT)
+        served.wait()

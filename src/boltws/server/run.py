@@ -7,12 +7,14 @@ import contextlib
 import errno
 import logging
 import os
+import signal
 import socket
 import ssl
 import stat
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal, cast
 
 import uvicorn
@@ -78,6 +80,12 @@ class Server(uvicorn.Server):
         with super().capture_signals():
             yield
             self._captured_signals.clear()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """uvicorn's; a third SIGINT interrupts the callback that blocks the event loop."""
+        if self.force_exit and sig == signal.SIGINT:
+            raise KeyboardInterrupt
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """uvicorn's, which has no limit for the TLS handshake."""
