@@ -28,7 +28,7 @@ _ATTRIBUTES = (
     "timeout_keep_alive timeout_keep_alive_task transport url"
 ).split()
 _OF_CYCLES = (
-    "disconnected keep_alive message_event response_complete response_started "
+    "disconnected keep_alive message_event response_complete response_started scope "
     "waiting_for_100_continue"
 ).split()
 

@@ -33,6 +33,7 @@ logger = logging.getLogger("uvicorn.error")
 
 _EXTENSIONS = 12  # of the keep-alive time, for the rest of a body that has been answered
 _MOVING = 2**14  # bytes of it that have to come in each; what trickles is not waited for
+_INVALID = "Invalid HTTP request received."
 _HELD_BACK = 2**16  # bytes that may come behind a request before its handshake is answered
 
 
@@ -222,7 +223,7 @@ class _Protocol(HttpToolsProtocol):
             if not self._refused:
                 logger.warning("Invalid HTTP request received.")
                 self._drop_body()
-                self._refuse("bad_request", 400, "Invalid HTTP request received.")
+                self._refuse("bad_request", 400, _INVALID)
         else:
             # A head that is not complete may not grow without bound. Its last line is in the
             # parser, so reads are counted; of the one that it began in, its lines where another
@@ -273,15 +274,22 @@ class _Protocol(HttpToolsProtocol):
         self.transport.abort()  # an answer has no place any more
 
     def _drop_body(self) -> bool:
-        """The end of the body will not come: to an app that has not answered, the peer has gone,
-        or it would wait for ever. Whether there is a place for an answer of ours."""
+        """The end of the body will not come, and an app would wait for it for ever: one that has
+        not begun does not begin, to another the peer has gone. Whether there is a place for an
+        answer of ours."""
         cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None:
+        if cycle is None or cycle.scope is not self.scope:  # another request's
             return True
-        if not self._in_body or self.pipeline or cycle.response_started:
+        if not self._in_body or cycle.response_complete:
+            return False
+        if self.pipeline:
+            self.pipeline[0] = (cycle, _bad_request)
             return False
         cycle.disconnected, cycle.waiting_for_100_continue = True, False
         cycle.message_event.set()
+        if cycle.response_started:
+            self._part()
+            return False
         self.cycle = None  # type: ignore[assignment]
         return True
 
@@ -414,3 +422,13 @@ class _Protocol(HttpToolsProtocol):
         super().shutdown()
         if self.transport.is_closing():
             self._close()
+
+
+async def _bad_request(_scope: Any, _receive: Any, send: Any) -> None:
+    """In the place of an app whose request came to no end."""
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(_INVALID)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.body", "body": _INVALID.encode()})

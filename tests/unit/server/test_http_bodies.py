@@ -66,7 +66,7 @@ async def test_trailers_have_the_limit_of_headers(piece: bytes, answered: str) -
 @in_virtual_time
 async def test_a_body_that_is_none_is_not_waited_for(starts: bool) -> None:
     """A size of a chunk that is no number: the answer is 400, and the app is told that there is
-    nobody; where its own answer has begun, that is the one."""
+    nobody; where its own answer has begun, that ends there."""
     app = App(starts)
     connection = Connection(http=app, close_timeout=5)
     connection.send(CHUNKED.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
@@ -74,8 +74,35 @@ async def test_a_body_that_is_none_is_not_waited_for(starts: bool) -> None:
     connection.send(b"zz\r\n")
     await passing(1)
     assert connection.statuses[-1:] == [200 if starts else 400]
-    assert app.ended == ([] if starts else ["http.disconnect"])
+    assert app.ended == ["http.disconnect"] and not connection.stands()
     assert connection.bolt.stats().refused == {"bad_request": 1}
+    await connection.end()
+
+
+@in_virtual_time
+async def test_a_body_that_is_none_behind_another_request_is_answered_in_its_turn() -> None:
+    """Its app is not run: it would wait for the rest, and nobody would end the connection."""
+    app = slow({"/first": 10})
+    connection = Connection(http=app)
+    connection.send(get(b"/first") + CHUNKED + b"zz\r\n")
+    await passing(11)
+    assert connection.statuses == [200, 400] and app.seen == ["/first"]
+    assert connection.transport.is_closing()
+    assert connection.bolt.stats().refused == {"bad_request": 1}
+    await connection.end()
+
+
+@in_virtual_time
+async def test_a_target_that_is_none_cuts_no_response() -> None:
+    """It is found behind the head, where the body of the request before it would be."""
+    app = App()
+    connection = Connection(http=app)
+    connection.send(
+        CHUNKED + b"3\r\nabc\r\n0\r\n\r\n" + b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n"
+    )
+    await passing(1)
+    assert connection.statuses == [200] and app.ended == ["http.request"]
+    assert connection.transport.is_closing()
     await connection.end()
 
 
