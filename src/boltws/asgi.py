@@ -152,8 +152,10 @@ async def _answer(
 ) -> None:
     """One plain-text answer, to a request or (`kind`) to a handshake."""
     body = text.encode()
-    head = [(b"content-type", b"text/plain; charset=utf-8")]
-    head.append((b"content-length", str(len(body)).encode()))
+    head = [(b"content-length", str(len(body)).encode())]
+    headers = [header for header in headers if header[0] != b"content-length"]
+    if all(name != b"content-type" for name, _ in headers):
+        head.append((b"content-type", b"text/plain; charset=utf-8"))
     await send({"type": f"{kind}.response.start", "status": status, "headers": [*head, *headers]})
     await send({"type": f"{kind}.response.body", "body": body})
 

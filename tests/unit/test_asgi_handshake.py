@@ -157,6 +157,23 @@ async def test_an_aborts_own_answer(start: Start) -> None:
     assert headers[b"content-length"] == str(len(body)).encode()
 
 
+async def test_an_aborts_headers_stand_once(start: Start) -> None:
+    """Its own type of content is the one there is; the length is that of the text, whatever it
+    says."""
+    given = [("Content-Type", "application/json"), ("Content-Length", "99"), ("Vary", "a")]
+    bolt = Bolt()
+    bolt.ws("/p").before(lambda event: event.abort(401, "{}", given))
+    start(bolt)
+    peer = AsgiPeer(bolt)
+    await peer.refused()
+    headers = peer.sent[0]["headers"]
+    assert sorted(headers) == [
+        (b"content-length", b"2"),
+        (b"content-type", b"application/json"),
+        (b"vary", b"a"),
+    ]
+
+
 async def test_an_abort_sends_no_headers_of_a_101(start: Start) -> None:
     """Those that could not go out do not stand in its way: it is refused once, as it asked."""
 
