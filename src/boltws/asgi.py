@@ -142,8 +142,11 @@ def _path(scope: Scope) -> str:
     end = 0
     while end >= 0:
         end = raw.find("/", end + 1)
-        if unquote(raw[:end] if end > 0 else raw) == root:
+        above = unquote(raw[:end] if end > 0 else raw)
+        if above == root:
             return raw[end:] if end > 0 else "/"
+        if len(above) > len(root):  # or a long path would be decoded once for each of its slashes
+            break
     return raw
 
 
