@@ -16,6 +16,8 @@ _METHODS = {
     "on_headers_complete": [],
     "on_body": ["body"],
     "on_message_complete": [],
+    "pause_writing": [],
+    "resume_writing": [],
     "timeout_keep_alive_handler": [],
     "_should_upgrade": [],
     "_get_upgrade": [],

@@ -87,6 +87,7 @@ class _Protocol(HttpToolsProtocol):
         self._parting = False  # from then on, while the peer may still send
         self._ending: asyncio.TimerHandle | None = None  # aborts
         self._full = False  # there are too many connections: its request is refused
+        self._slow = False  # much is unsent
         # The server makes its protocols when it accepts, so the time of a TLS handshake counts in.
         self._await_request()
         self._wires.unmade += 1
@@ -333,6 +334,14 @@ class _Protocol(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle  # uvicorn's annotation leaves out None
         return cycle is not None and not (cycle.response_complete and not self.pipeline)
 
+    def pause_writing(self) -> None:
+        self._slow = True
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._slow = False
+        super().resume_writing()
+
     # WebSocket.
 
     def _get_upgrade(self) -> bytes:
@@ -404,8 +413,9 @@ class _Protocol(HttpToolsProtocol):
             "state": self.app_state.copy(),
         }
 
-    def _let_go(self) -> bytes:
-        """The connection is a WebSocket from now on: nothing of HTTP stays with it."""
+    def _let_go(self) -> tuple[bytes, bool]:
+        """The connection is a WebSocket from now on: nothing of HTTP stays with it. What came
+        behind the request, and whether the peer has not read what it asked for before."""
         self._unset_keepalive_if_required()
         self.connections.discard(self)
         behind, self._behind = self._behind, b""
@@ -413,7 +423,7 @@ class _Protocol(HttpToolsProtocol):
         self.parser = None  # type: ignore[assignment]  # it holds our callbacks, and we it
         self.flow = None  # type: ignore[assignment]
         self.transport = None  # type: ignore[assignment]
-        return behind
+        return behind, self._slow
 
     def shutdown(self) -> None:
         """uvicorn shuts down. A handshake comes to its end by itself: it is refused."""

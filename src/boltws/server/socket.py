@@ -112,7 +112,7 @@ class Socket:
         headers: list[tuple[bytes, bytes]],
         loopback: bool,
         log: Callable[[str], None] | None,
-        release: Callable[[], bytes],
+        release: Callable[[], tuple[bytes, bool]],
         part: Callable[[], None],
     ) -> None:
         self.loopback = loopback
@@ -122,7 +122,8 @@ class Socket:
         self._key = key
         self._headers = headers  # the server's own, for the answer
         self._log = log
-        self._release = release  # lets go of HTTP; gives what came behind the request
+        # Lets go of HTTP; gives what came behind the request, and whether the peer is slow.
+        self._release = release
         self._part = part  # ends the connection behind an answer
         self._begun = False  # `receive` gave the connect
         self._answered = False
@@ -163,9 +164,11 @@ class Socket:
 
     def _put_on_wire(self, wire: Wire) -> bytes:
         """Let go of HTTP. What came behind the request."""
-        behind = self._release()
+        behind, slow = self._release()
         wire.take(self._transport)
         wire.hub.add(wire)
+        if slow:  # the transport has told HTTP, and tells it once
+            wire.pause_writing()
         return behind
 
     def _catch_up(self, wire: Wire, behind: bytes) -> None:

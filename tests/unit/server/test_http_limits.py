@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -248,4 +249,31 @@ async def test_a_tls_handshake_has_its_part_of_the_time() -> None:
     connection.another(made=False)
     await passing(10 + 2 * TICK)
     assert connection.bolt.stats().refused == {"timeout": 1, "tls": 1}
+    await connection.end()
+
+
+@pytest.mark.parametrize("reads", [False, True])
+@in_virtual_time
+async def test_who_has_not_read_a_response_is_a_slow_client(reads: bool) -> None:
+    """A transport says once that much is unsent, and had said it to HTTP: the client was never
+    slow, and what it did not read piled up without a limit. When it reads it is slow no more."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * 2**17})
+
+    connection = Connection(http=app)
+    transport, bolt = connection.transport, connection.bolt
+    transport.set_write_buffer_limits()
+    transport.stall()
+    connection.send(GET.replace(b" / ", b" /large ") + b"\r\n")
+    await passing(1)
+    connection.send(GET + UPGRADE + b"\r\n")
+    await passing(1)
+    assert connection.statuses == [200, 101] and bolt.stats().slow_clients == 1
+    if reads:
+        transport.drain()
+    assert bolt.ws_broadcast("x") == reads
+    assert bolt.stats().closed == ({} if reads else {1013: 1})
+    assert bolt.stats().slow_clients == 0
     await connection.end()
