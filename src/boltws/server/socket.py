@@ -292,8 +292,9 @@ class Socket:
         if kind == "websocket.send":
             data = message.get("bytes")
             frame = text_frame(message["text"]) if data is None else binary_frame(data)
-            if wire.slow and not await wire.hub.drain(wire.id):
-                raise Gone("the connection has ended")
+            while wire.slow:  # others that waited may have sent before us
+                if not await wire.hub.drain(wire.id):
+                    raise Gone("the connection has ended")
             wire.hub.send(wire.id, frame)
         elif kind == "websocket.close":
             code, reason = message.get("code") or 1000, message.get("reason") or ""

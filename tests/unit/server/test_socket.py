@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from ..fakes import in_virtual_time, passing
 from .connection import GET, UPGRADE, foreign
-from .helpers import CLOSE, Sent, read_frames
+from .helpers import BINARY, CLOSE, Sent, read_frames
 
 
 @pytest.mark.parametrize(
@@ -56,3 +57,32 @@ async def test_a_close_of_an_app(
     assert bool(raised) == (sent is None)
     transport.lose()
     await passing(10)
+
+
+@in_virtual_time
+async def test_many_senders_wait_for_a_slow_peer() -> None:
+    """Who has waited sends, and what the others send then may make the peer slow again: they wait
+    again, as `send` drops nothing."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        message = {"type": "websocket.send", "bytes": b"x" * 2**17}
+        await asyncio.gather(*(send(message) for _ in range(200)))
+        ended.append((await receive())["code"])
+
+    ended: list[int] = []
+    transport, _ = foreign(app)
+    transport.set_write_buffer_limits()
+    transport.stall()
+    transport.receive(GET + UPGRADE + b"\r\n")
+    await passing(1)
+    while transport.unsent:
+        assert transport.unsent < 4 * 2**20
+        transport.drain(transport.unsent)
+        await passing(0.01)
+    frames = read_frames(bytes(transport.sent).split(b"\r\n\r\n", 1)[1])
+    assert [sent.opcode for sent in frames] == [BINARY] * 200
+    transport.lose()
+    await passing(10)
+    assert ended == [1006]
