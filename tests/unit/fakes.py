@@ -37,6 +37,7 @@ class FakeTransport(asyncio.Transport):
         self._writing_paused = False
         self._closing = False
         self._over = False  # `connection_lost` is on its way
+        self._cut_off = False
         self._incoming: deque[bytes] = deque()
 
     # The peer.
@@ -95,9 +96,11 @@ class FakeTransport(asyncio.Transport):
             self._incoming.clear()
             if not self.unsent:
                 self._end(None)
+        elif not self._half_closes:  # asyncio's lets go of its TLS then, and aborts nothing
+            self._cut_off = True
 
     def abort(self) -> None:
-        if not self._over:
+        if not self._over and not self._cut_off:
             self.aborted = self._closing = True
             self.unsent = 0
             self._incoming.clear()

@@ -16,6 +16,7 @@ _METHODS = {
     "on_headers_complete": [],
     "on_body": ["body"],
     "on_message_complete": [],
+    "on_response_complete": [],
     "pause_writing": [],
     "resume_writing": [],
     "timeout_keep_alive_handler": [],

@@ -241,6 +241,11 @@ class _Protocol(HttpToolsProtocol):
                     self._refuse_trailers()
             self._began = False
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._wires.stopping and self.transport.is_closing():  # it was the last
+            self._close()
+
     def timeout_keep_alive_handler(self) -> None:
         """Nothing came behind the last response; or its request's body is still coming, when the
         answer was an early one. Closing then resets the connection, and the answer is lost with
@@ -429,7 +434,8 @@ class _Protocol(HttpToolsProtocol):
         """uvicorn shuts down. A handshake comes to its end by itself: it is refused."""
         if self._socket is not None:
             return
-        super().shutdown()
+        if not self.transport.is_closing():  # as in `_close`
+            super().shutdown()
         if self.transport.is_closing():
             self._close()
 

@@ -32,9 +32,9 @@ def uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def not_answering() -> Connection:
+def not_answering(**options: Any) -> Connection:
     """A connection over TLS whose peer takes no notice of its close."""
-    connection = Connection(half_closes=False, close_timeout=5, handshake_timeout=3)
+    connection = Connection(half_closes=False, close_timeout=5, handshake_timeout=3, **options)
     connection.transport.unsent = 1
     return connection
 
@@ -48,6 +48,33 @@ async def test_a_tls_peer_that_does_not_answer_does_not_hold_the_exit(request_: 
     await passing(1)
     connection.protocol.shutdown()
     await passing(4.9)
+    assert not connection.transport.lost
+    await passing(0.2)
+    assert connection.transport.aborted and connection.transport.lost
+    await connection.end()
+
+
+@pytest.mark.parametrize("stops", ["behind the response", "within it"])
+@in_virtual_time
+async def test_a_tls_peer_whose_response_was_the_last_does_not_hold_the_exit(stops: str) -> None:
+    """Closed by its response, before the stop or during it, it has its time from the stop or from
+    its response on."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"connection", b"close")] if stops == "behind the response" else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await passing(1)
+        await send({"type": "http.response.body", "body": b"x"})
+
+    connection = not_answering(http=app)
+    connection.transport.set_write_buffer_limits()
+    connection.send(GET.replace(b" / ", b" /x ") + b"\r\n")
+    await passing(0.5 if stops == "within it" else 2)
+    wires_of(connection.state).stopping = True
+    connection.protocol.shutdown()
+    await passing(0.6 if stops == "within it" else 0)
+    assert connection.transport.is_closing()
+    await passing(4.8)
     assert not connection.transport.lost
     await passing(0.2)
     assert connection.transport.aborted and connection.transport.lost
