@@ -20,6 +20,7 @@ _METHODS = {
     "pause_writing": [],
     "resume_writing": [],
     "timeout_keep_alive_handler": [],
+    "_start_asgi_task": ["cycle", "app"],
     "_should_upgrade": [],
     "_get_upgrade": [],
     "_unset_keepalive_if_required": [],

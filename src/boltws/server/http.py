@@ -74,6 +74,7 @@ class _Protocol(HttpToolsProtocol):
         self._wires.options = self.options
         self._socket: Socket | None = None  # the handshake that is under way
         self._behind = b""  # what came behind the request meanwhile
+        self._answering: RequestResponseCycle | None = None  # others may be behind it
         self._asks_for: bytes | None = None  # what the request that is being read upgrades to
         self._head_came = 0  # bytes of its head, while that is not complete
         self._began = False  # in this read
@@ -119,6 +120,10 @@ class _Protocol(HttpToolsProtocol):
             self._ending.cancel()
         self._wires.parting -= self._parting
         super().connection_lost(exc)
+        answering, self._answering = self._answering, None
+        if answering is not None and not answering.response_complete:  # uvicorn tells the last one
+            answering.disconnected = True
+            answering.message_event.set()
         if self._socket is not None:
             self._socket.lost()
             self._socket = None  # it holds us
@@ -185,6 +190,10 @@ class _Protocol(HttpToolsProtocol):
             wires = self._wires
             self.limit_concurrency = max(0, limit - wires.attached + wires.drainers)
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_chunk_header(self) -> None:
         self._chunks += 1
@@ -390,7 +399,8 @@ class _Protocol(HttpToolsProtocol):
             self._part,
         )
         scope["extensions"] = {EXTENSION: self._socket, "websocket.http.response": {}}
-        self.cycle = None  # type: ignore[assignment]  # the last one's: it is complete
+        # The last request's is complete.
+        self.cycle = self._answering = None  # type: ignore[assignment]
         task = self.loop.create_task(self._socket.run(self.app, scope))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)

@@ -216,6 +216,29 @@ async def test_a_head_that_waits_for_a_response_is_not_timed() -> None:
     await connection.end()
 
 
+@pytest.mark.parametrize("behind", [0, 1, 2])
+@in_virtual_time
+async def test_an_app_is_told_that_its_peer_left(behind: int) -> None:
+    """Also where other requests wait behind the one that it answers; those are not run."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append("begins")
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while (message := await receive())["type"] != "http.disconnect":
+            seen.append(message["type"])
+        await send({"type": "http.response.body", "body": b"late"})
+        seen.append("ends")
+
+    seen: list[str] = []
+    connection = Connection(http=app)
+    connection.send(get(b"/first") + get(b"/behind") * behind)
+    await passing(1)
+    assert seen == ["begins"] and connection.statuses == [200]
+    await connection.end()
+    assert seen == ["begins", "ends"] and not connection.transport.late
+
+
 @in_virtual_time
 async def test_nothing_behind_a_refused_request_is_run() -> None:
     """Though it came in the same read: the answer has said that the connection ends."""
