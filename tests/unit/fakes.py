@@ -146,6 +146,14 @@ class FakeTransport(asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.high = 64 * 1024 if high is None else high
         self.low = self.high // 4 if low is None else low
+        if self._protocol is None:
+            return
+        if self.unsent > self.high and not self._writing_paused:
+            self._writing_paused = True
+            self._protocol.pause_writing()
+        elif self.unsent <= self.low and self._writing_paused and not self._half_closes:
+            self._writing_paused = False  # over TLS; without it only when more has been read
+            self._protocol.resume_writing()
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         return self.low, self.high

@@ -164,10 +164,11 @@ class Socket:
 
     def _put_on_wire(self, wire: Wire) -> bytes:
         """Let go of HTTP. What came behind the request."""
+        wire.limit(self._transport)  # while it is HTTP that is told: a client is not open yet
         behind, slow = self._release()
         wire.take(self._transport)
         wire.hub.add(wire)
-        if slow:  # the transport has told HTTP, and tells it once
+        if slow:
             wire.pause_writing()
         return behind
 

@@ -39,13 +39,16 @@ class Wire(FrameReader):
         self.pinged = 0.0  # when a ping went out that is not answered yet
         self.context: Context | None = None  # that of the reading, while it is paused
 
+    def limit(self, transport: asyncio.Transport) -> None:
+        """Have `transport` say when too much is unsent; it says it to its protocol, and once."""
+        limit = self.channel.options.send_buffer_limit
+        transport.set_write_buffer_limits(high=limit, low=limit // 4)
+
     def take(self, transport: asyncio.Transport) -> None:
         """Become the protocol of `transport`."""
         self.transport = transport
         self.wires.attached += 1
         transport.set_protocol(self)  # type: ignore[arg-type]  # duck-typed: slots, no base class
-        limit = self.channel.options.send_buffer_limit
-        transport.set_write_buffer_limits(high=limit, low=limit // 4)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Never called: the HTTP protocol made the connection."""

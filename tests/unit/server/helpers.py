@@ -169,6 +169,7 @@ class Peer:
         channel = served.endpoint.channel
         timeout = served.runtime.options.close_timeout
         self.wire = Wire(served.hub, channel, served.wires, timeout)
+        self.wire.limit(transport)
         self.wire.take(transport)
         served.hub.add(self.wire)
         channel.connected(self.wire, ConnectEvent(self.wire))

@@ -252,28 +252,57 @@ async def test_a_tls_handshake_has_its_part_of_the_time() -> None:
     await connection.end()
 
 
-@pytest.mark.parametrize("reads", [False, True])
-@in_virtual_time
-async def test_who_has_not_read_a_response_is_a_slow_client(reads: bool) -> None:
-    """A transport says once that much is unsent, and had said it to HTTP: the client was never
-    slow, and what it did not read piled up without a limit. When it reads it is slow no more."""
+def large(size: int) -> Any:
+    """An app whose response is as large."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"x" * 2**17})
+        await send({"type": "http.response.body", "body": b"x" * size})
 
-    connection = Connection(http=app)
-    transport, bolt = connection.transport, connection.bolt
-    transport.set_write_buffer_limits()
-    transport.stall()
+    return app
+
+
+async def unread(size: int, **options: Any) -> Connection:
+    """A client that has not read a response of that size before its handshake."""
+    connection = Connection(http=large(size), **options)
+    connection.transport.set_write_buffer_limits()
+    connection.transport.stall()
     connection.send(GET.replace(b" / ", b" /large ") + b"\r\n")
     await passing(1)
     connection.send(GET + UPGRADE + b"\r\n")
     await passing(1)
-    assert connection.statuses == [200, 101] and bolt.stats().slow_clients == 1
+    assert connection.statuses == [200, 101]
+    return connection
+
+
+@pytest.mark.parametrize("reads", [False, True])
+@pytest.mark.parametrize(("size", "limit"), [(2**17, 2**20), (2**17, 2**13), (2**14, 2**13)])
+@in_virtual_time
+async def test_who_has_not_read_a_response_is_a_slow_client(
+    size: int, limit: int, reads: bool
+) -> None:
+    """A transport says once that much is unsent, and had said it to HTTP: the client was never
+    slow, and what it did not read piled up without a limit. When it reads it is slow no more."""
+    connection = await unread(size, send_buffer_limit=limit)
+    bolt = connection.bolt
+    assert bolt.stats().slow_clients == 1
     if reads:
-        transport.drain()
+        connection.transport.drain()
     assert bolt.ws_broadcast("x") == reads
     assert bolt.stats().closed == ({} if reads else {1013: 1})
     assert bolt.stats().slow_clients == 0
+    await connection.end()
+
+
+@pytest.mark.parametrize("half_closes", [False, True])
+@in_virtual_time
+async def test_an_unread_response_within_the_limit_is_none_of_a_slow_client(
+    half_closes: bool,
+) -> None:
+    """Over TLS a transport that has got other limits may say at once that it is little."""
+    size = 2**17 if not half_closes else 2**15
+    connection = await unread(size, half_closes=half_closes, send_buffer_limit=2**20)
+    assert connection.bolt.stats().slow_clients == 0
+    assert connection.bolt.ws_broadcast("x") == 1
+    connection.transport.drain()
     await connection.end()
