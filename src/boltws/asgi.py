@@ -87,6 +87,8 @@ async def serve(
         endpoint, params = found
         await Handshake(runtime, endpoint, params, scope, receive, send).run()
     elif http is not None and not (kind == "http" and found is not None):
+        if runtime.options.trusted_proxies:
+            _believe(runtime, scope)
         await http(scope, receive, send)
     elif kind == "websocket":
         await receive()
@@ -97,6 +99,17 @@ async def serve(
         await _answer(send, 426, "this is a WebSocket endpoint", [(b"upgrade", b"websocket")])
     else:
         await _answer(send, 404, "Not Found", [])
+
+
+def _believe(runtime: Runtime, scope: Scope) -> None:
+    """The app beside us sees the peer that a trusted proxy speaks for."""
+    peer = Peer(scope, runtime.options.trusted_proxies, False)
+    if peer.proxied:
+        scope["client"] = peer.address
+        scope["scheme"] = peer.scheme if scope["type"] == "websocket" else _OF_HTTP[peer.scheme]
+
+
+_OF_HTTP = {"ws": "http", "wss": "https", "http": "http", "https": "https"}
 
 
 def _tell_of_mount(runtime: Runtime, whole: str, path: str) -> None:

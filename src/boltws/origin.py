@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from .options import Network, Options, plain_origin
 from .request import Address
 
+_FEW = 128  # most handshakes of a server have the same hosts and origins, and strangers' are long
 _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 
 
@@ -37,6 +38,10 @@ class Peer:
         self.origin = None if origin is None else origin.decode("latin-1").lower()
         server = scope.get("server")
         self.loopback = is_loopback(server[0]) if loopback is None and server else bool(loopback)
+        if self.loopback and self.address and not is_loopback(self.address.host):
+            # Nobody comes to loopback from elsewhere: the server, or a middleware, has believed a
+            # proxy, and no page's script can name another address than its browser's.
+            self.loopback = False
         self.proxied = bool(self.address and _is_in(self.address.host, proxies))
         if self.proxied:
             self._believe(scope, headers.get(b"x-forwarded-proto", b""), proxies)
@@ -94,7 +99,7 @@ def _how_to_allow(origin: str, allowed: tuple[str, ...] | None) -> str:
     )
 
 
-@lru_cache(1024)
+@lru_cache(_FEW)
 def is_loopback(host: str) -> bool:
     """Whether a host name or address means this machine."""
     if host == "localhost" or host.endswith(".localhost"):
@@ -105,7 +110,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-@lru_cache(1024)
+@lru_cache(_FEW)
 def _hostname(netloc: str) -> str:
     try:
         return urlsplit("//" + netloc).hostname or ""
@@ -113,7 +118,7 @@ def _hostname(netloc: str) -> str:
         return ""
 
 
-@lru_cache(1024)  # most handshakes of a server have the same few
+@lru_cache(_FEW)
 def _same_host(origin: str, host: str, scheme: str) -> bool:
     """Whether `origin` has the host and port that the request went to.
 

@@ -119,6 +119,26 @@ async def test_all_else_is_the_http_apps(start: Start, kind: str) -> None:
     assert (peer.sent, peer.asked) == ([], 0)
 
 
+@pytest.mark.parametrize(("kind", "scheme"), [("http", "https"), ("websocket", "wss")])
+@pytest.mark.parametrize("proxy", ["10.0.0.1", "203.0.113.7"])
+async def test_a_trusted_proxy_is_believed_beside_us_too(
+    start: Start, kind: str, scheme: str, proxy: str
+) -> None:
+    """The http app sees whom the proxy speaks for, and can make links that lead back; from
+    elsewhere the headers say nothing."""
+    inner = Inner()
+    bolt = where(http=inner, trusted_proxies=["10.0.0.0/8"])
+    start(bolt)
+    plain = {"http": "http", "websocket": "ws"}[kind]
+    headers = [(b"x-forwarded-for", b"198.51.100.9"), (b"x-forwarded-proto", b"https")]
+    await AsgiPeer(bolt, "/other", kind, scheme=plain, client=(proxy, 4711), headers=headers).call
+    ((scope, _, _),) = inner.calls
+    seen = (scope["client"], scope["scheme"])
+    assert seen == (
+        (("198.51.100.9", 0), scheme) if proxy == "10.0.0.1" else ((proxy, 4711), plain)
+    )
+
+
 async def test_endpoints_come_first(start: Start) -> None:
     """The http app never sees a WebSocket of ours."""
     inner = Inner()

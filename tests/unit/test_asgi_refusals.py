@@ -55,7 +55,7 @@ async def test_host(start: Start, socket: FakeSocket | None) -> None:
     bolt = Bolt()
     bolt.ws("/p")
     start(bolt)
-    peer = AsgiPeer(bolt, server=("127.0.0.1", 80))
+    peer = AsgiPeer(bolt, server=("127.0.0.1", 80), client=("127.0.0.1", 4711))
     if socket is not None:
         peer.scope.update(extensions=socket.offer(), server=("10.0.0.1", 80))
     status, _, body = await peer.refused()

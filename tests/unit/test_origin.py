@@ -17,7 +17,7 @@ def peer(
     host: str = "example.com",
     *,
     scheme: str = "ws",
-    client: str | None = "203.0.113.7",
+    client: str | None = "127.0.0.1",
     loopback: bool | None = False,
     proxies: list[str] | None = None,
     server: tuple[str, int] | None = None,
@@ -202,6 +202,18 @@ def test_not_on_loopback() -> None:
 def test_on_another_server(server: tuple[str, int] | None, refused: str | None) -> None:
     """There the address that was connected to says whether this is loopback."""
     assert cause(peer(None, "evil.example", loopback=None, server=server)) == refused
+
+
+@pytest.mark.parametrize(
+    ("client", "refused"), [("127.0.0.1", "host"), (None, "host"), ("203.0.113.7", None)]
+)
+def test_a_server_that_believes_a_proxy(client: str | None, refused: str | None) -> None:
+    """Nobody comes to loopback from elsewhere, so the address is what a proxy told the server: no
+    page of a browser on this machine is behind it."""
+    came = peer(
+        "https://example.com", scheme="wss", client=client, loopback=None, server=("127.0.0.1", 80)
+    )
+    assert cause(came) == refused
 
 
 def test_the_line_that_would_believe_a_proxy() -> None:
