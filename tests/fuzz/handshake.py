@@ -25,7 +25,7 @@ from ..unit.fakes import FakeTransport, in_virtual_time, passing
 from ..unit.server.helpers import read_frames
 from .reader import cut
 
-PROXY = "10.0.0.1"
+PROXY = "127.0.0.1"  # nobody comes to loopback from elsewhere
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 KEY = re.compile(rb"(?im)^sec-websocket-key:[ \t]*([^\r\n]*?)[ \t]*\r?$")
 ANSWER = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n")
