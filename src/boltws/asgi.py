@@ -96,9 +96,9 @@ async def serve(
         _tell_of_mount(runtime, raw_path(scope), path)
         await refuse(scope, send, Refusal(404, "no such endpoint", ()))
     elif found is not None:
-        await _answer(send, 426, "this is a WebSocket endpoint", [(b"upgrade", b"websocket")])
+        await answer(send, 426, "this is a WebSocket endpoint", [(b"upgrade", b"websocket")])
     else:
-        await _answer(send, 404, "Not Found", [])
+        await answer(send, 404, "Not Found", [])
 
 
 def _believe(runtime: Runtime, scope: Scope) -> None:
@@ -135,7 +135,7 @@ async def _tell_health(runtime: Runtime, path: str, send: Send) -> None:
     """``/healthz``: this process is alive. ``/readyz``: traffic should be sent here."""
     why = runtime.not_ready() if path == "/readyz" else ""
     no_cache = [(b"cache-control", b"no-store")]
-    await _answer(send, 503 if why else 200, (why or "ok") + "\n", no_cache)
+    await answer(send, 503 if why else 200, (why or "ok") + "\n", no_cache)
 
 
 async def _fail(kind: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,7 +143,7 @@ async def _fail(kind: str, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await refuse(scope, send, _FAILED)
     else:
-        await _answer(send, 500, _FAILED.reason, [])
+        await answer(send, 500, _FAILED.reason, [])
 
 
 def _path(scope: Scope) -> str:
@@ -163,7 +163,7 @@ def _path(scope: Scope) -> str:
     return raw
 
 
-async def _answer(
+async def answer(
     send: Send, status: int, text: str, headers: list[tuple[bytes, bytes]], kind: str = "http"
 ) -> None:
     """One plain-text answer, to a request or (`kind`) to a handshake."""
@@ -179,7 +179,7 @@ async def _answer(
 async def refuse(scope: Scope, send: Send, refusal: Refusal) -> None:
     """Refuse a handshake with a status; servers that cannot send one answer 403."""
     if "websocket.http.response" in (scope.get("extensions") or ()):
-        await _answer(send, refusal.status, refusal.reason, refusal.headers, "websocket.http")
+        await answer(send, refusal.status, refusal.reason, refusal.headers, "websocket.http")
     else:
         await send({"type": "websocket.close", "code": 1008, "reason": ""})
 

@@ -147,7 +147,10 @@ class Link(Client):
         sub.sid = self._sid
         self._subs[sub.sid] = cast(Any, sub)  # as much of one as nats-py looks at
         if self.is_connected:
-            self._command(f"SUB {sub._subject}  {sub.sid}\r\n".encode())
+            self._subscribe(sub)
+
+    def _subscribe(self, sub: Subscription) -> None:
+        self._command(f"SUB {sub._subject}  {sub.sid}\r\n".encode())
 
     def drop(self, sub: Subscription) -> None:
         """Unsubscribe."""
@@ -159,7 +162,7 @@ class Link(Client):
         """Subscribe again to all there is, and return when the server has taken it: it heeds what
         it had refused, and ignores what stands. Raises as :meth:`settled`."""
         for sub in cast("list[Subscription]", list(self._subs.values())):
-            self._command(f"SUB {sub._subject}  {sub.sid}\r\n".encode())
+            self._subscribe(sub)
         await self.settled()
 
     async def settled(self) -> None:

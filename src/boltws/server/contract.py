@@ -17,8 +17,6 @@ _METHODS = {
     "on_body": ["body"],
     "on_message_complete": [],
     "on_response_complete": [],
-    "pause_writing": [],
-    "resume_writing": [],
     "timeout_keep_alive_handler": [],
     "_start_asgi_task": ["cycle", "app"],
     "_should_upgrade": [],
@@ -37,9 +35,9 @@ _OF_CYCLES = (
 ).split()
 
 
-def missing(protocol: type, cycle: type) -> str:
-    """What :mod:`.http` uses of uvicorn's `protocol`, and of the `cycle` of its requests, and they
-    do not have; ``""`` when all is there."""
+def missing(protocol: type, cycle: type, flow: type) -> str:
+    """What :mod:`.http` uses of uvicorn's `protocol`, of the `cycle` of its requests and of the
+    `flow` of its connection, and they do not have; ``""`` when all is there."""
     for name, parameters in _METHODS.items():
         method = getattr(protocol, name, None)
         if method is None or list(inspect.signature(method).parameters)[1:] != parameters:
@@ -47,6 +45,7 @@ def missing(protocol: type, cycle: type) -> str:
     for what, kind, names in (
         ("HttpToolsProtocol", protocol, _ATTRIBUTES),
         ("RequestResponseCycle", cycle, _OF_CYCLES),
+        ("FlowControl", flow, ("write_paused",)),
     ):
         kept = _attributes_of(kind)
         for name in names:

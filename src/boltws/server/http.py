@@ -16,10 +16,11 @@ from urllib.parse import quote, unquote
 
 import httptools
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from ..asgi import EXTENSION
+from ..asgi import EXTENSION, answer
 from ..ledger import Ledger
 from ..options import Options
 from ..runtime import most_connections, most_told
@@ -39,7 +40,7 @@ _HELD_BACK = 2**16  # bytes that may come behind a request before its handshake 
 
 def contract_broken() -> str:
     """What we use of uvicorn's protocol and it does not have; ``""`` when all is there."""
-    return missing(HttpToolsProtocol, RequestResponseCycle)
+    return missing(HttpToolsProtocol, RequestResponseCycle, FlowControl)
 
 
 def protocol_class(options: Options, loopback: bool, ledger: Ledger) -> type[HttpToolsProtocol]:
@@ -88,7 +89,6 @@ class _Protocol(HttpToolsProtocol):
         self._parting = False  # from then on, while the peer may still send
         self._ending: asyncio.TimerHandle | None = None  # aborts
         self._full = False  # there are too many connections: its request is refused
-        self._slow = False  # much is unsent
         # The server makes its protocols when it accepts, so the time of a TLS handshake counts in.
         self._await_request()
         self._wires.unmade += 1
@@ -122,8 +122,7 @@ class _Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
         answering, self._answering = self._answering, None
         if answering is not None and not answering.response_complete:  # uvicorn tells the last one
-            answering.disconnected = True
-            answering.message_event.set()
+            self._disconnect(answering)
         if self._socket is not None:
             self._socket.lost()
             self._socket = None  # it holds us
@@ -300,13 +299,19 @@ class _Protocol(HttpToolsProtocol):
         if self.pipeline:
             self.pipeline[0] = (cycle, _bad_request)
             return False
-        cycle.disconnected, cycle.waiting_for_100_continue = True, False
-        cycle.message_event.set()
+        cycle.waiting_for_100_continue = False
+        self._disconnect(cycle)
         if cycle.response_started:
             self._part()
             return False
         self.cycle = None  # type: ignore[assignment]
         return True
+
+    @staticmethod
+    def _disconnect(cycle: RequestResponseCycle) -> None:
+        """To the app that answers it, the peer has gone."""
+        cycle.disconnected = True
+        cycle.message_event.set()
 
     def _part(self) -> None:
         """End the connection behind an answer. What the peer still sends is read and thrown away:
@@ -347,14 +352,6 @@ class _Protocol(HttpToolsProtocol):
     def _response_in_flight(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle  # uvicorn's annotation leaves out None
         return cycle is not None and not (cycle.response_complete and not self.pipeline)
-
-    def pause_writing(self) -> None:
-        self._slow = True
-        super().pause_writing()
-
-    def resume_writing(self) -> None:
-        self._slow = False
-        super().resume_writing()
 
     # WebSocket.
 
@@ -434,11 +431,12 @@ class _Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self.connections.discard(self)
         behind, self._behind = self._behind, b""
+        slow = self.flow.write_paused
         self._socket = None
         self.parser = None  # type: ignore[assignment]  # it holds our callbacks, and we it
         self.flow = None  # type: ignore[assignment]
         self.transport = None  # type: ignore[assignment]
-        return behind, self._slow
+        return behind, slow
 
     def shutdown(self) -> None:
         """uvicorn shuts down. A handshake comes to its end by itself: it is refused."""
@@ -452,9 +450,4 @@ class _Protocol(HttpToolsProtocol):
 
 async def _bad_request(_scope: Any, _receive: Any, send: Any) -> None:
     """In the place of an app whose request came to no end."""
-    headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(_INVALID)).encode()),
-    ]
-    await send({"type": "http.response.start", "status": 400, "headers": headers})
-    await send({"type": "http.response.body", "body": _INVALID.encode()})
+    await answer(send, 400, _INVALID, [])

@@ -105,6 +105,12 @@ def test_a_missing_attribute_of_a_cycle_is_named(
     assert contract_broken() == f"RequestResponseCycle.{name}"
 
 
+def test_a_missing_attribute_of_the_flow_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a peer is slow is read off its flow control."""
+    monkeypatch.setattr(http, "FlowControl", renamed(http.FlowControl, "write_paused"))
+    assert contract_broken() == "FlowControl.write_paused"
+
+
 @pytest.mark.parametrize(
     ("name", "method"),
     [
